@@ -1,0 +1,265 @@
+"""Everything that a run can be told, as frozen values. No torch here: the planner reads these.
+
+The defaults are the paper's settings (Sauvalle & Salzmann, arXiv 2408.03433), so that a smaller
+scale is a list of differences. A field belongs here if it can change the result of a run, and
+nowhere else if it cannot: paths, devices and log levels are `trainables.execute.Places`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from trainables.keys import content_key
+
+SPEC_VERSION = 1  # Part of every key: raise it when the same fields come to mean another result.
+
+Stage = Literal["pretraining", "fine-tuning"]
+Metric = Literal["jaccard", "miou_ledm"]
+Augmentation = Literal["none", "flips", "border_crop"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Frozen(BaseModel):
+    """Immutable; refuses unknown fields, which would be settings that silently did nothing."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class AdmConfig(Frozen):
+    """The ADM UNet (Dhariwal & Nichol 2021) in the paper's size."""
+
+    family: Literal["adm"] = "adm"
+    channels: PositiveInt = 128
+    """Channels of the finest level; a multiple of 32, the number of normalisation groups."""
+    multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4, 4)
+    """Channels of each level, finest first, in units of `channels`."""
+    blocks_per_level: PositiveInt = 2
+    attention_rates: tuple[PositiveInt, ...] = (8, 16, 32)
+    """Downsampling rates (not resolutions) at which levels carry self-attention."""
+    head_channels: PositiveInt = 64
+    """Width of one attention head."""
+    dropout: Fraction = 0.1
+
+
+class DeepLabConfig(Frozen):
+    """DeepLabV3 on a ResNet with bottleneck blocks; the defaults are ResNet-50."""
+
+    family: Literal["deeplab"] = "deeplab"
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
+    base_width: PositiveInt = 64
+    """Inner width of the first stage's bottlenecks."""
+    expansion: PositiveInt = 4
+    """Output channels of a bottleneck, in units of its stage's 64, 128, 256, 512 planes."""
+    atrous_rates: tuple[PositiveInt, PositiveInt, PositiveInt] = (12, 24, 36)
+    backbone: Literal["imagenet1k", "random"] = "imagenet1k"
+    """Initial weights of the encoder. `random` is never reported as an ImageNet row."""
+    backbone_sha256: str | None = None
+    """Checksum of the weight file, filled in by the planner, so that other weights are other runs."""
+
+
+class SegFormerConfig(Frozen):
+    """SegFormer on a Mix Transformer; the defaults are MiT-B3 with the 768-wide decoder."""
+
+    family: Literal["segformer"] = "segformer"
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 320, 512)
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 18, 3)
+    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 2, 5, 8)
+    reductions: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (8, 4, 2, 1)
+    """Spatial reduction of keys and values in the attention of each stage."""
+    decoder_channels: PositiveInt = 768
+    """768 for B3; the 256 that transformers defaults to belongs to B0 and B1."""
+    drop_path: Fraction = 0.1
+    """Largest stochastic depth, reached linearly at the last block."""
+    dropout: Fraction = 0.1
+    """Before the classifier of the decoder."""
+    backbone: Literal["imagenet1k", "random"] = "imagenet1k"
+    """Initial weights of the encoder. `random` is never reported as an ImageNet row."""
+    backbone_sha256: str | None = None
+    """Checksum of the weight file, filled in by the planner, so that other weights are other runs."""
+
+
+NetworkConfig = Annotated[
+    AdmConfig | DeepLabConfig | SegFormerConfig, Field(discriminator="family")
+]
+
+
+class OptimizerConfig(Frozen):
+    """AdamW with linear warm-up to a constant learning rate."""
+
+    lr: PositiveFloat
+    beta1: Fraction = 0.95
+    beta2: Fraction = 0.99
+    """As printed in the paper; the diffusers example it builds on uses 0.999."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    eps: PositiveFloat = 1e-8
+    warmup_updates: NonNegativeInt = 0
+    """Updates, not epochs, so that the batch size leaves the schedule alone. The first runs at 0."""
+    clip_norm: PositiveFloat | None = 1.0
+    """Largest gradient norm; from the diffusers loop, the paper does not mention it."""
+
+
+class SamplingConfig(Frozen):
+    """Joint sampling of images and masks after a diffusion or hybrid pretraining."""
+
+    images: NonNegativeInt = 8
+    """How many to draw into the picture grid; 0 draws none."""
+    steps: Annotated[int, Field(ge=2, le=999)] = 100
+    """DPM-Solver steps. 1000 would repeat a timestep and divide by zero."""
+
+
+class PretrainingConfig(Frozen):
+    """One pretraining on a source dataset, whichever its task."""
+
+    kind: Literal["pretraining"] = "pretraining"
+    updates: PositiveInt = 40_000
+    batch: PositiveInt = 64
+    micro_batch: PositiveInt | None = None
+    """Images per forward pass, gradients accumulated to `batch`; None is the whole batch.
+
+    For networks with batch normalisation any other value changes the statistics, so only the ADM
+    accepts one. Rounding differs between values, which is why it is part of the key.
+    """
+    optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4, warmup_updates=2000)
+    mask_weight: Annotated[float, Field(ge=0)] = 1e-4
+    """Lambda of the paper: weight of the mask term; read by the hybrid task only."""
+    ema: bool = False
+    """Keep an exponential moving average of the weights and store that one."""
+    hold_out: Fraction = 0.1
+    """Part of the source kept for choosing the best weights; read by the supervised task only."""
+    evaluate_every: PositiveInt = 1000
+    """Updates between evaluations on the hold-out; read by the supervised task only."""
+    log_every: PositiveInt = 50
+    """Updates between two logged losses."""
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class FineTuningConfig(Frozen):
+    """Vanilla fine-tuning on the labelled training images of a target."""
+
+    kind: Literal["finetune"] = "finetune"
+    train_images: PositiveInt = 20
+    split_seed: NonNegativeInt = 0
+    """The split is the same for all methods and seeds, so that comparisons are paired."""
+    batch: PositiveInt = 12
+    micro_batch: PositiveInt | None = None
+    """As in `PretrainingConfig`."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=2e-4)
+    timestep: Annotated[int, Field(ge=0, le=999)] = 0
+    """Fixed condition of the ADM; 0 is the least noisy step. No noise is added."""
+    patience: PositiveInt = 20
+    """Epochs without a strict improvement of the validation metric before stopping."""
+    max_epochs: PositiveInt = 1000
+
+
+class LedmConfig(Frozen):
+    """LEDM (Baranchuk et al. 2022): one pixel classifier on frozen features, one ensemble member."""
+
+    kind: Literal["ledm"] = "ledm"
+    train_images: PositiveInt = 20
+    split_seed: NonNegativeInt = 0
+    steps: tuple[Annotated[int, Field(ge=0, le=999)], ...] = (50, 150, 250)
+    """Noise levels at which features are taken."""
+    blocks: tuple[NonNegativeInt, ...] = (5, 6, 7, 8, 12)
+    """Decoder blocks whose outputs are features, counted from the coarsest."""
+    batch_pixels: PositiveInt = 64
+    lr: PositiveFloat = 1e-3
+    """Of Adam with its default betas."""
+    max_epochs: PositiveInt = 100
+    first_stopping_epoch: NonNegativeInt = 4
+    """Epoch, counted from 0, from which the stopping rule watches the mini-batch losses."""
+    patience_iterations: NonNegativeInt = 50
+    """Stop when more mini-batches than this passed since the lowest training loss."""
+    max_iterations: PositiveInt | None = None
+    """Hard limit for small scales; the official code has none."""
+    min_class_pixels: NonNegativeInt = 20
+    """A class with fewer pixels in a training image is ignored in that image."""
+
+
+TrainingConfig = Annotated[
+    PretrainingConfig | FineTuningConfig | LedmConfig, Field(discriminator="kind")
+]
+
+
+class ComputeConfig(Frozen):
+    """How the arithmetic is done, as far as it can change bits."""
+
+    precision: Literal["fp32", "tf32", "bf16"] = "tf32"
+    """tf32 lets CUDA round the inputs of convolutions, as cuDNN does by default; bf16 is autocast
+    with the head and the loss in fp32. On a CPU, tf32 is fp32."""
+    threads: PositiveInt = 1
+    """CPU threads of one run: another number sums in another order."""
+    deterministic: bool = True
+    compile: bool = False
+    channels_last: bool = False
+
+
+class DatasetRef(Frozen):
+    """The data of a run, by content."""
+
+    name: str
+    fingerprint: str
+    """Content hash of the prepared dataset, or `unprepared` while only planning."""
+    classes: Annotated[int, Field(ge=2)]
+    """Background included."""
+    image_size: PositiveInt
+    """Side in pixels of what the network sees."""
+    augmentation: Augmentation = "none"
+    metric: Metric = "jaccard"
+    generated: bool = False
+    """Made by a program rather than photographed: labelled on every output."""
+
+
+class PretrainedRef(Frozen):
+    """The pretraining that a fine-tuning starts from."""
+
+    key: str
+    task: str
+    """`diffusion`, `hybrid` or `supervised`: says what the output channels mean."""
+    classes: int
+    """Classes of the source dataset."""
+
+
+class RunSpec(Frozen):
+    """One pretraining or one fine-tuning, fully resolved: the same spec gives the same result."""
+
+    version: int = SPEC_VERSION
+    stage: Stage
+    task: str
+    """Name in `trainables.registry`: diffusion, hybrid, supervised, finetune, ledm."""
+    network: NetworkConfig
+    dataset: DatasetRef
+    seed: NonNegativeInt
+    training: TrainingConfig
+    pretrained: PretrainedRef | None = None
+    compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _micro_batches_leave_batch_statistics_alone(self) -> RunSpec:
+        if self.network.family != "adm" and getattr(self.training, "micro_batch", None):
+            raise ValueError(
+                f"micro_batch must be unset for {self.network.family}: its batch normalisation "
+                "would see smaller batches"
+            )
+        return self
+
+    @property
+    def key(self) -> str:
+        """Content key: 16 hexadecimal digits."""
+        return content_key(self.model_dump(mode="json"))
+
+    @property
+    def without_imagenet(self) -> bool:
+        """Whether the network should have started from ImageNet weights and did not."""
+        return getattr(self.network, "backbone", None) == "random"

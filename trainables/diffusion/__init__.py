@@ -1,0 +1,1 @@
+"""The noise schedule and joint sampling of images and masks."""

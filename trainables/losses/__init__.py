@@ -1,0 +1,1 @@
+"""What training minimises: one module per loss, functions of tensors only."""
