@@ -1,7 +1,7 @@
 """The three network families of the table, built from their configuration.
 
-Each family lives in its own module, imported when it is asked for: a run of the ADM must not wait
-for the libraries of the other two.
+Each family lives in its own module, imported when it is asked for: importing their libraries takes
+seconds, and what only needs the base class or a number of outputs should not wait for them.
 """
 
 from __future__ import annotations

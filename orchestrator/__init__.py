@@ -1,0 +1,1 @@
+"""Decides what runs, runs it and stores it; never touches a tensor."""

@@ -1,0 +1,37 @@
+"""Every error that a user can cause: one clear line, a hint, an exit code, no traceback.
+
+The first line says what is wrong and where, the hint says what would be right. The command line
+prints `error: <message>` to standard error and exits with `exit_code`.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class HdsweepError(Exception):
+    """Base of all errors that are shown without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message}\n\nhint: {hint}" if hint else message)
+
+
+class InputError(HdsweepError):
+    """What the user asked for is wrong; nothing was started and nothing was lost."""
+
+    exit_code = 2
+
+
+class UnknownNameError(InputError):
+    """A name (method, target, scale, key of a file, ...) that does not exist."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str) -> None:
+        super().__init__(f"unknown {kind} `{name}` at {where}", hint=nearest(kind, name, known))
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return "did you mean ...?", or the list of what exists where nothing is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"known {kind}s: {', '.join(names)}"

@@ -1,0 +1,129 @@
+"""Shared by all tests: one CPU thread, a tiny prepared family of data, specs of tiny runs."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch: the tests run two at a time on two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SIDE = 16  # Pixels; the smallest that the tiny networks halve without a remainder.
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A home with a prepared source and target, and specs of runs that take a second."""
+
+    home: Path
+    source: object
+    target: object
+
+    def spec(self, task, **changes):
+        from trainables.config import PretrainedRef, RunSpec
+
+        pretraining = task in ("diffusion", "hybrid", "supervised")
+        data = self.source if pretraining else self.target
+        pretrained = changes.pop("pretrained", None)
+        if isinstance(pretrained, RunSpec):
+            pretrained = PretrainedRef(
+                key=pretrained.key, task=pretrained.task, classes=pretrained.dataset.classes
+            )
+        return RunSpec(
+            stage="pretraining" if pretraining else "fine-tuning",
+            task=task,
+            network=changes.pop("network", self.adm),
+            dataset=self._ref(data),
+            seed=changes.pop("seed", 0),
+            training=changes.pop("training", None) or self.training(task),
+            pretrained=pretrained,
+            **changes,
+        )
+
+    @property
+    def adm(self):
+        from trainables.config import AdmConfig
+
+        return AdmConfig(
+            channels=32,
+            multipliers=(1, 2),
+            blocks_per_level=1,
+            attention_rates=(2,),
+            head_channels=32,
+        )
+
+    def training(self, task):
+        from trainables.config import (
+            FineTuningConfig,
+            LedmConfig,
+            OptimizerConfig,
+            PretrainingConfig,
+            SamplingConfig,
+        )
+
+        if task == "finetune":
+            return FineTuningConfig(
+                train_images=8, batch=4, optimizer=OptimizerConfig(lr=1e-3), max_epochs=3
+            )
+        if task == "ledm":
+            return LedmConfig(train_images=8, blocks=(0, 2), steps=(50, 250), max_iterations=30)
+        return PretrainingConfig(
+            updates=6,
+            batch=8,
+            optimizer=OptimizerConfig(lr=1e-3, warmup_updates=2),
+            evaluate_every=3,
+            log_every=2,
+            sampling=SamplingConfig(images=2, steps=3),
+        )
+
+    def places(self, folder, task, pretrained=None):
+        from trainables.loop import Places
+
+        data = self.source if task in ("diffusion", "hybrid", "supervised") else self.target
+        return Places(
+            dataset=self.folder(data),
+            checkpoints=folder / "checkpoints",
+            artifacts=folder / "artifacts",
+            pretrained=pretrained,
+        )
+
+    def folder(self, prepared):
+        return self.home / "datasets" / f"{prepared.name}-{prepared.stored_side}"
+
+    def _ref(self, prepared):
+        from trainables.config import DatasetRef
+
+        return DatasetRef(
+            name=prepared.name,
+            fingerprint=prepared.fingerprint,
+            classes=len(prepared.classes),
+            image_size=SIDE,
+            augmentation=prepared.augmentation,
+            metric=prepared.metric,
+            generated=prepared.generated,
+        )
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    from trainables.data.datasets import all_datasets
+    from trainables.data.prepare import prepare
+
+    home = tmp_path_factory.mktemp("home")
+    data = all_datasets()
+
+    def ready(name, images):
+        return prepare(data[name], None, home, image_size=SIDE, images=images)
+
+    return Tiny(home, ready("isic2018-like", 20), ready("ph2-like", 16))
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Return the folder of real images in official layouts, or skip."""
+    default = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("HDSWEEP_REAL_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; set HDSWEEP_REAL_DATA")
+    return folder

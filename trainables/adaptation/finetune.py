@@ -1,0 +1,131 @@
+"""Vanilla fine-tuning: all weights, pixel cross-entropy, early stopping on the validation metric.
+
+For the ADM the condition is frozen at timestep 0 and the image is clean, as in PTDR (Rousseau et
+al. 2023), whose recipe the paper follows. DeepLab and SegFormer are fine-tuned likewise.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainables.adaptation.target import Target
+from trainables.config import FineTuningConfig, RunSpec
+from trainables.data.order import batch_at, batch_starts
+from trainables.evaluation import segment_with
+from trainables.loop import Places, Run
+from trainables.losses.accumulated import segmentation_shares
+from trainables.networks.start import WEIGHTS_FILE, segmentation_network
+from trainables.networks.training import TrainingNetwork
+from trainables.optimization import Descent
+
+
+class FineTuning(Run):
+    """Fine-tune until the validation metric has not improved for `patience` epochs.
+
+    Raises:
+        DatasetChangedError: if the prepared dataset is not the one that was planned.
+        ValueError: if the dataset is too small for its split, or a pretraining is missing.
+    """
+
+    def __init__(self, spec: RunSpec, places: Places) -> None:
+        super().__init__(spec, places)
+        assert isinstance(spec.training, FineTuningConfig)
+        self.config: FineTuningConfig = spec.training
+        self.target = Target(
+            places.dataset,
+            spec.dataset,
+            train_images=self.config.train_images,
+            split_seed=self.config.split_seed,
+        )
+        self.network = segmentation_network(spec, places)
+        self._answer = TrainingNetwork(self.network, spec.compute)
+        self.descent = Descent(self.network, self.config.optimizer)
+        self._predict = segment_with(
+            self.network, timestep=self.config.timestep, device=places.device
+        )
+        self.epoch = 0
+        self._best_metric = float("-inf")
+        self._best_epoch = 0
+        self._best_weights: dict[str, Tensor] = {}
+        self._losses: list[float] = []
+
+    @property
+    def done(self) -> bool:
+        waited = self.epoch - self._best_epoch
+        return waited >= self.config.patience or self.epoch >= self.config.max_epochs
+
+    @property
+    def fraction(self) -> float:
+        # The end is not known before it comes: the nearer of the two limits as things stand.
+        patience_end = self._best_epoch + self.config.patience
+        return self.epoch / min(patience_end, self.config.max_epochs)
+
+    def advance(self) -> None:
+        self.network.train()
+        loss, norm = self.descent.update(self._shares())
+        self._losses.append(self.checked(loss, norm))
+        self.update += 1
+        if self.update % len(batch_starts(len(self.target.train), self.config.batch)) == 0:
+            self._end_epoch()
+
+    def own_state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "descent": self.descent.state_dict(),
+            "epoch": self.epoch,
+            "best_metric": self._best_metric,
+            "best_epoch": self._best_epoch,
+            "best_weights": self._best_weights,
+            "losses": list(self._losses),
+        }
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.descent.load_state_dict(state["descent"])
+        self.epoch = state["epoch"]
+        self._best_metric = state["best_metric"]
+        self._best_epoch = state["best_epoch"]
+        self._best_weights = state["best_weights"]
+        self._losses = list(state["losses"])
+
+    def finish(self) -> dict[str, float]:
+        self.network.load_state_dict(self._best_weights)
+        metrics = self.target.score_test(self._predict, self.places.artifacts)
+        if self.places.keep_weights:
+            save_file(self._best_weights, self.places.artifacts / WEIGHTS_FILE)
+        return {
+            **metrics,
+            "best_val": self._best_metric,
+            "best_epoch": float(self._best_epoch),
+            "epochs": float(self.epoch),
+        }
+
+    def _shares(self) -> Iterator[Tensor]:
+        _, chosen = batch_at(
+            self.target.train,
+            batch=self.config.batch,
+            update=self.update,
+            seed=self.spec.seed,
+        )
+        images_BCHW, labels_BHW = self.target.batch(chosen)
+        return segmentation_shares(
+            self._answer,
+            images_BCHW.to(self.places.device),
+            labels_BHW.to(self.places.device),
+            timestep=self.config.timestep,
+            micro_batch=self.config.micro_batch,
+        )
+
+    def _end_epoch(self) -> None:
+        self.epoch += 1
+        metric = self.target.validation_metric(self._predict)
+        self.log("loss", float(np.mean(self._losses)))
+        self.log(f"val_{self.spec.dataset.metric}", metric)
+        self._losses.clear()
+        if metric > self._best_metric:
+            self._best_metric, self._best_epoch = metric, self.epoch
+            state = self.network.state_dict()
+            self._best_weights = {k: v.detach().clone().contiguous() for k, v in state.items()}

@@ -1,0 +1,86 @@
+"""A target dataset as every adaptation sees it: its split, its batches, its score, its pictures.
+
+The test part is read by `score_test` alone, once, at the end of a run.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.checkpoint import write_atomically
+from trainables.config import DatasetRef
+from trainables.data.batches import load_batch
+from trainables.data.splits import split_target
+from trainables.data.store import ArrowDataset
+from trainables.evaluation import Predict, score
+from trainables.pictures import write_predictions
+
+PICTURED = 8  # Test images in the prediction picture.
+
+
+class Target:
+    """The images, labels and split of one target dataset.
+
+    Args:
+        folder: the prepared dataset.
+        ref: what the run expects to find there.
+        train_images: labelled images to train on.
+        split_seed: decides the split; the same for all methods and seeds.
+
+    Raises:
+        DatasetChangedError: if the prepared dataset is not the one that was planned.
+        ValueError: if the dataset is too small for this split.
+    """
+
+    def __init__(
+        self, folder: Path, ref: DatasetRef, *, train_images: int, split_seed: int
+    ) -> None:
+        self.data = ArrowDataset.open(folder, fingerprint=ref.fingerprint)
+        self.ref = ref
+        split = split_target(
+            self.data.ids,
+            self.data.official_split,
+            train_images=train_images,
+            split_seed=split_seed,
+        )
+        self.train, self.val, self._test = (
+            np.asarray(part, dtype=np.int64) for part in (split.train, split.val, split.test)
+        )
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return images_BCHW in [-1, 1] and labels_BHW; targets are never augmented."""
+        return load_batch(
+            self.data,
+            indices,
+            image_size=self.ref.image_size,
+            augmentation="none",
+            seeds=None,
+        )
+
+    def validation_metric(self, predict: Predict) -> float:
+        """Return the target's metric over the validation part, in percent."""
+        return score(self.data, self.val, self.ref, predict)[self.ref.metric]
+
+    def score_test(self, predict: Predict, artifacts: Path) -> dict[str, float]:
+        """Return `test_<metric>` in percent; write the split and the prediction picture."""
+        artifacts.mkdir(parents=True, exist_ok=True)
+        result = score(self.data, self._test, self.ref, predict)
+        write_atomically(artifacts / "split.json", json.dumps(self.split_ids(), indent=1).encode())
+        images_BCHW, labels_BHW = self.batch(self._test[:PICTURED])
+        write_predictions(
+            artifacts / "predictions.png",
+            images_BCHW,
+            labels_BHW,
+            predict(images_BCHW),
+            classes=self.ref.classes,
+            generated=self.ref.generated,
+        )
+        return {f"test_{name}": value for name, value in result.items()}
+
+    def split_ids(self) -> dict[str, list[str]]:
+        """Return the sample ids of each part."""
+        parts = {"train": self.train, "val": self.val, "test": self._test}
+        return {name: [self.data.ids[i] for i in indices] for name, indices in parts.items()}

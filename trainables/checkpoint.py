@@ -1,0 +1,91 @@
+"""Checkpoints of one run: atomic, checksummed, newest two kept.
+
+A checkpoint is `<update>.pt` and, written after it, `<update>.json` with its size and SHA-256. One
+without a matching JSON file does not exist: a process killed while writing, a torn file and a
+flipped bit all fall back to the checkpoint before. `torch.load` alone notices none of the three.
+The payload holds tensors, numbers, strings, lists and dicts only and is read without unpickling.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEPT = 2  # The newest, and the one to fall back to.
+NAME = re.compile(r"(\d{9})\.json")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` has its old content or the new one, even over a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(folder: Path, update: int, state: dict[str, Any]) -> None:
+    """Store `state` as the checkpoint of `update`, then drop all but the newest `KEPT`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    payload, temporary = folder / f"{update:09}.pt", folder / f".{update:09}.pt.{os.getpid()}"
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    record = {"bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
+    temporary.rename(payload)
+    write_atomically(payload.with_suffix(".json"), json.dumps(record).encode())
+    _drop_old(folder)
+
+
+def load_newest(folder: Path, device: str = "cpu") -> dict[str, Any] | None:
+    """Return the newest checkpoint that is whole, or None if there is none."""
+    for update in reversed(saved_updates(folder)):
+        payload = folder / f"{update:09}.pt"
+        if _is_whole(payload):
+            state: dict[str, Any] = torch.load(payload, map_location=device, weights_only=True)
+            return state
+    return None
+
+
+def saved_updates(folder: Path) -> list[int]:
+    """Return the updates that have a checkpoint, oldest first, whole or not."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(m[1]) for path in folder.iterdir() if (m := NAME.fullmatch(path.name)))
+
+
+def _is_whole(payload: Path) -> bool:
+    try:
+        record = json.loads(payload.with_suffix(".json").read_text())
+        return payload.stat().st_size == record["bytes"] and sha256_of(payload) == record["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _drop_old(folder: Path) -> None:
+    for update in saved_updates(folder)[:-KEPT]:
+        # The record first: a payload without one does not exist, the reverse would be torn.
+        (folder / f"{update:09}.json").unlink()
+        (folder / f"{update:09}.pt").unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Runs one spec to its end: resume, checkpoint, finish, and a result that is written last.
+
+This is what a notebook, a test and the Tune adapter call. Called again after any interruption,
+with the same places, it goes on from the newest whole checkpoint.
+"""
+
+import json
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables import checkpoint
+from trainables.config import RunSpec
+from trainables.loop import Places, Point, Run
+from trainables.registry import load
+
+RESULT_VERSION = 1
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `points` are the values logged since the progress before."""
+
+    update: int
+    fraction: float
+    done: bool
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a finished run, as written to `result.json`."""
+
+    key: str
+    metrics: dict[str, float]
+    updates: int
+    seconds: float
+
+
+class Session:
+    """One attempt at one run, advanced piece by piece by whoever owns the clock."""
+
+    def __init__(
+        self, spec: RunSpec, places: Places, *, attempt: int = 1, checkpoint_seconds: float = 120.0
+    ) -> None:
+        """Build the run and go on from its newest whole checkpoint, if there is one.
+
+        Args:
+            spec: what to train.
+            places: where to read and write.
+            attempt: number of this attempt, recorded in the result.
+            checkpoint_seconds: wall time between checkpoints; changes no result.
+        """
+        self._started = time.monotonic()
+        self._attempt, self._checkpoint_seconds = attempt, checkpoint_seconds
+        self.run: Run = load(spec.task)(spec, places)
+        self._seconds_before = 0.0
+        self._reported = 0
+        state = checkpoint.load_newest(places.checkpoints, places.device)
+        if state is not None:
+            self._seconds_before = float(state.pop("seconds"))
+            self.run.load_state_dict(state)
+        self._resumed_at = self._saved_update = self.run.update
+        self._saved_at = time.monotonic()
+
+    def advance_for(self, seconds: float) -> Progress:
+        """Train for about `seconds`, at least one update, and say how far the run is.
+
+        Raises:
+            Diverged: if the loss is not finite.
+        """
+        end = time.monotonic() + seconds
+        while not self.run.done:
+            self.run.advance()
+            now = time.monotonic()
+            if now - self._saved_at >= self._checkpoint_seconds and not self.run.done:
+                self.save()
+            if now >= end:
+                break
+        return self._progress()
+
+    def save(self) -> None:
+        """Write a checkpoint, unless nothing happened since the last one."""
+        if self.run.update != self._saved_update:
+            state = {**self.run.state_dict(), "seconds": self._elapsed()}
+            checkpoint.save(self.run.places.checkpoints, self.run.update, state)
+            self._saved_update = self.run.update
+        self._saved_at = time.monotonic()
+
+    def finish(self) -> Result:
+        """Write the artifacts, then `result.json`: whoever sees that file has a whole result."""
+        run, folder = self.run, self.run.places.artifacts
+        folder.mkdir(parents=True, exist_ok=True)
+        metrics = run.finish()
+        spec = run.spec.model_dump_json(indent=1)
+        checkpoint.write_atomically(folder / "spec.json", spec.encode())
+        result = Result(run.spec.key, metrics, run.update, self._elapsed())
+        record = {
+            "version": RESULT_VERSION,
+            "status": "finished",
+            "key": result.key,
+            "attempt": self._attempt,
+            "metrics": metrics,
+            "updates": result.updates,
+            "seconds": result.seconds,
+            "resumed_at": self._resumed_at,
+            "history": [[p.name, p.step, p.value, p.time_ms] for p in run.history],
+            "artifacts": _manifest(folder),
+            "environment": environment(run.places.device),
+        }
+        text = json.dumps(record, indent=1, allow_nan=False)
+        checkpoint.write_atomically(folder / RESULT_FILE, text.encode())
+        return result
+
+    def _elapsed(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _progress(self) -> Progress:
+        fresh = tuple(self.run.history[self._reported :])
+        self._reported = len(self.run.history)
+        return Progress(self.run.update, self.run.fraction, self.run.done, fresh)
+
+
+def execute(
+    spec: RunSpec, places: Places, *, attempt: int = 1, checkpoint_seconds: float = 120.0
+) -> Result:
+    """Run `spec` to its end in this process and return its result.
+
+    Raises:
+        Diverged: if the loss is not finite.
+    """
+    session = Session(spec, places, attempt=attempt, checkpoint_seconds=checkpoint_seconds)
+    while not session.advance_for(checkpoint_seconds).done:
+        pass
+    return session.finish()
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Return the versions and the hardware that can change the bits of a result."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "node": platform.node(),
+        **{name: version(name) for name in ("torch", "torchvision", "diffusers", "transformers")},
+    }
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, int | str]]:
+    """Return size and SHA-256 of every artifact, by path below `folder`."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RESULT_FILE)
+    return {
+        path.relative_to(folder).as_posix(): {
+            "sha256": checkpoint.sha256_of(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in paths
+    }
