@@ -1,0 +1,56 @@
+"""Shenzhen and Montgomery as they really are; skipped where the images are not at hand."""
+
+import numpy as np
+import pytest
+
+from trainables.data.datasets import all_datasets
+from trainables.data.images import read_grey
+from trainables.data.lungs import read_lungs
+from trainables.data.prepare import prepare
+from trainables.data.prepared import folder_of
+from trainables.data.store import ArrowDataset
+
+
+@pytest.fixture(scope="module", params=["shenzhen", "montgomery"])
+def prepared(request, real_data, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    found = prepare(all_datasets()[request.param], real_data, home, image_size=32)
+    folder = folder_of(home, request.param, 32)
+    return found, ArrowDataset.open(folder, fingerprint=found.fingerprint)
+
+
+def test_the_whole_release_is_there(prepared):
+    found, data = prepared
+    assert len(data) == all_datasets()[found.name].expected
+    assert data.ids == tuple(sorted(data.ids))
+    assert set(data.official_split) == {""}
+
+
+def test_lungs_cover_a_plausible_part_of_every_xray(prepared):
+    _, data = prepared
+    share = data.labels(range(len(data))).mean((1, 2))
+    assert 0.05 < share.min() < share.mean() < share.max() < 0.6
+    assert 0.15 < share.mean() < 0.35
+
+
+@pytest.fixture(scope="module", params=["shenzhen", "montgomery"])
+def xrays(request, real_data):
+    """The first 60 X-rays: as they are, equalised, and their lungs."""
+    entries = all_datasets()[request.param].find(real_data)[:60]
+    return [(read_grey(entry.image), *read_lungs(entry)) for entry in entries]
+
+
+def test_lungs_are_darker_than_the_body_around_them(xrays):
+    darker = []
+    for grey, equalised, lungs in xrays:
+        body = (grey > 20) & (lungs == 0)  # without the black margins of Montgomery
+        darker.append(equalised[lungs == 1].mean() < equalised[body].mean())
+    assert np.mean(darker) > 0.95
+
+
+def test_equalised_xrays_use_the_whole_range(xrays):
+    # A uniform histogram after a gamma of 1/2 has mean 255 * 2/3 = 170; the darkest level, which
+    # is the margin of many films, stays 0.
+    for grey, equalised, _ in xrays:
+        margin = (grey == grey.min()).mean()
+        assert equalised.mean() == pytest.approx(170 * (1 - margin), abs=8)

@@ -1,0 +1,52 @@
+"""Montgomery: 138 chest X-rays, each lung outlined (Candemir et al. 2014, Jaeger et al. 2014).
+
+Read from the official folders (`MontgomerySet/CXR_png`, `ManualMask/{leftMask,rightMask}`, united)
+or from the Kaggle bundle with Shenzhen (`Lung Segmentation/{CXR_png,masks}`, already united).
+"""
+
+from pathlib import Path
+
+from trainables.data.info import DatasetInfo, Entry
+from trainables.data.lungs import IMAGE_FOLDERS, read_lungs
+from trainables.data.release import counterparts, folders, only_folder
+from trainables.data.stand_in import stand_in
+
+FILE = r"(MCUCXR_\d{4}_[01])\.png"
+WHAT = "Montgomery"
+
+
+def find(root: Path) -> tuple[Entry, ...]:
+    """Return the X-rays under `root` with their masks, sorted by id.
+
+    Raises:
+        DatasetLayoutError: if folders are missing or ambiguous, or a file lacks its counterpart.
+    """
+    images = only_folder(root, FILE, f"the X-rays of {WHAT}", named=IMAGE_FOLDERS)
+    if folders(root, FILE, named=("leftMask", "rightMask")):
+        left = only_folder(root, FILE, f"the left lung masks of {WHAT}", named=("leftMask",))
+        right = only_folder(root, FILE, f"the right lung masks of {WHAT}", named=("rightMask",))
+        parts = [left, right]
+    else:
+        parts = [only_folder(root, FILE, f"the masks of {WHAT}", named=("masks", "mask"))]
+    for masks in parts:
+        counterparts(images, masks, "X-rays without mask")
+        counterparts(masks, images, "masks without X-ray")
+    return tuple(
+        Entry(id=name, image=images[name], masks=tuple(masks[name] for masks in parts))
+        for name in sorted(images)
+    )
+
+
+DATASET = DatasetInfo(
+    name="montgomery",
+    title="Montgomery",
+    role="target",
+    classes=("background", "lung"),
+    expected=138,
+    metric="jaccard",
+    terms="U.S. National Library of Medicine, to be cited",
+    url="https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html#tuberculosis-image-data-sets",
+    find=find,
+    read=read_lungs,
+)
+STAND_IN = stand_in(DATASET)

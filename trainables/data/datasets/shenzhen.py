@@ -1,0 +1,46 @@
+"""Shenzhen: 566 chest X-rays with both lungs outlined (Jaeger et al. 2014, Stirenko et al. 2018).
+
+The release has 662 X-rays, the separately released masks cover 566 of them: masks decide. Read
+from the official folders (`ChinaSet_AllFiles/CXR_png`, `mask/mask`) or from the Kaggle bundle with
+Montgomery (`Lung Segmentation/{CXR_png,masks}`).
+"""
+
+from pathlib import Path
+
+from trainables.data.info import DatasetInfo, Entry
+from trainables.data.lungs import IMAGE_FOLDERS, read_lungs
+from trainables.data.release import counterparts, only_folder
+from trainables.data.stand_in import stand_in
+
+STEM = r"CHNCXR_\d{4}_[01]"
+
+
+def find(root: Path) -> tuple[Entry, ...]:
+    """Return the masked X-rays under `root`, sorted by id.
+
+    Raises:
+        DatasetLayoutError: if folders are missing or ambiguous, or masks lack their X-ray.
+    """
+    images = only_folder(root, rf"({STEM})\.png", "the X-rays of Shenzhen", named=IMAGE_FOLDERS)
+    masks = only_folder(root, rf"({STEM})_mask\.png", "the lung masks of Shenzhen")
+    counterparts(masks, images, "masks without X-ray")
+    return tuple(
+        Entry(id=name, image=images[name], masks=(masks[name],)) for name in sorted(masks)
+    )
+
+
+DATASET = DatasetInfo(
+    name="shenzhen",
+    title="Shenzhen",
+    role="source",
+    classes=("background", "lung"),
+    expected=566,
+    metric="jaccard",
+    augmentation="border_crop",
+    terms="X-rays: U.S. National Library of Medicine, to be cited; masks: CC BY-NC-SA 4.0",
+    url="https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html#tuberculosis-image-data-sets",
+    stored_margin=1.125,
+    find=find,
+    read=read_lungs,
+)
+STAND_IN = stand_in(DATASET)

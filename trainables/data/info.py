@@ -1,0 +1,87 @@
+"""What is known about a dataset before a file of it is opened, and the samples it consists of.
+
+Standard library only: the planner reads these for datasets that are not on the machine. What
+needs NumPy or Pillow is imported by `find`, `read` and `generate` when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from trainables.config import Augmentation, Metric
+
+Role = Literal["source", "target"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """Where one labelled image of a release lies."""
+
+    id: str
+    image: Path
+    masks: tuple[Path, ...]
+    split: str = ""
+    """`train` or `test` where the release fixes a split; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One labelled image as it is stored."""
+
+    id: str
+    image_HWC: NDArray[np.uint8]
+    labels_HW: NDArray[np.uint8]
+    """Class of each pixel; 255 is ignored in training."""
+    split: str = ""
+
+
+Find = Callable[[Path], tuple[Entry, ...]]
+Read = Callable[[Entry], "tuple[NDArray[Any], NDArray[np.uint8]]"]
+Generate = Callable[[int, int], Iterator[Sample]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """One dataset: what it is, and how to get from its release to samples."""
+
+    name: str
+    """As studies call it; lower case."""
+    title: str
+    """As tables print it."""
+    role: Role
+    classes: tuple[str, ...]
+    """Names by label, the background first."""
+    expected: int
+    """Labelled images in the release; of a generated dataset, how many are made unless told."""
+    metric: Metric
+    augmentation: Augmentation = "none"
+    terms: str
+    """Under which conditions the images may be used, in one line."""
+    url: str
+    stored_margin: float = 1.0
+    """Stored side in units of the side that networks see; above 1 where crops are cut from it."""
+    version: int = 1
+    """Raised when `read` or `generate` gives other pixels, so that old files are made again."""
+    find: Find | None = None
+    """Locates the release's files under a folder; None if this dataset cannot be prepared yet."""
+    read: Read | None = None
+    """Entry -> image (uint8 HWC or float32 HW in [0, 255]) and labels_HW, at original size. A
+    module-level function, since processes are sent its name."""
+    generate: Generate | None = None
+    """(count, side) -> samples, sorted by id; for datasets made by a program."""
+
+    @property
+    def generated(self) -> bool:
+        """Made by a program rather than photographed: labelled on every output."""
+        return self.generate is not None
+
+    def stored_side(self, image_size: int) -> int:
+        """Return the side in pixels at which images are stored for networks that see less."""
+        return round(image_size * self.stored_margin)

@@ -1,0 +1,61 @@
+"""The description of a prepared dataset, `dataset.json`; no NumPy or Arrow: planning reads it."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from trainables.config import Augmentation, Frozen, Metric
+from trainables.data.datasets import all_datasets
+from trainables.data.info import Role
+
+DESCRIPTION_FILE = "dataset.json"
+
+
+class Prepared(Frozen):
+    """A dataset as it lies in a home folder."""
+
+    name: str
+    title: str
+    role: Role
+    fingerprint: str
+    """SHA-256 of the content: ids, official split, class names, pixels and labels."""
+    classes: tuple[str, ...]
+    stored_side: int
+    images: int
+    generated: bool
+    metric: Metric
+    augmentation: Augmentation
+    terms: str
+    version: int
+    """`DatasetInfo.version` that made it."""
+    bytes: int
+    """Size of the Arrow file; another size is a torn or exchanged file."""
+
+
+def folder_of(home: Path, name: str, image_size: int) -> Path:
+    """Return where the dataset is prepared for networks that see `image_size` pixels.
+
+    Raises:
+        KeyError: if there is no such dataset.
+    """
+    return home / "datasets" / f"{name}-{all_datasets()[name].stored_side(image_size)}"
+
+
+def read_prepared(folder: Path) -> Prepared | None:
+    """Return the description in `folder`; None if there is none, or none that can be read."""
+    try:
+        return Prepared.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def find_prepared(home: Path, name: str, image_size: int) -> Prepared | None:
+    """Return the prepared dataset; None if there is none or it was made by another version.
+
+    Raises:
+        KeyError: if there is no such dataset.
+    """
+    prepared = read_prepared(folder_of(home, name, image_size))
+    if prepared is None or prepared.version != all_datasets()[name].version:
+        return None
+    return prepared

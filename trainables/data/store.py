@@ -1,0 +1,334 @@
+"""Prepared datasets: one Arrow file that every worker memory-maps, and its content fingerprint.
+
+`data.arrow` is an Arrow IPC file with columns id, split, image and labels; the last two are
+fixed-shape tensors of uint8, uncompressed, so that pixels are read where they lie in the file. It
+comes with `dataset.json`; the folder appears under its name only when both are complete.
+
+The fingerprint is over the content and not over the file, so another Arrow version that frames it
+differently makes the same dataset.
+
+Shape suffixes: B batch, N rows of one record batch, S side; images are (.., S, S, 3).
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainables.data.errors import DatasetChangedError, DatasetError
+from trainables.data.info import DatasetInfo, Sample
+from trainables.data.prepared import DESCRIPTION_FILE, Prepared, read_prepared
+
+DATA_FILE = "data.arrow"
+VERIFIED_FILE = "verified.json"
+
+ROWS = 128  # Most rows of a record batch,
+BATCH_BYTES = 64 * 2**20  # and most bytes: what writing holds in memory.
+IGNORED = 255  # A label that stands for no class.
+
+
+class ArrowDataset:
+    """Images and labels of a prepared dataset, read from a memory map."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.ids: tuple[str, ...] = tuple(table["id"].to_pylist())
+        self.official_split: tuple[str, ...] = tuple(table["split"].to_pylist())
+        self._images_NSSC = [chunk.to_numpy_ndarray() for chunk in table["image"].chunks]
+        self._labels_NSS = [chunk.to_numpy_ndarray() for chunk in table["labels"].chunks]
+        self._starts = np.cumsum([0, *map(len, self._images_NSSC)])
+
+    @classmethod
+    def open(cls, folder: Path, *, fingerprint: str) -> "ArrowDataset":
+        """Map the dataset in `folder`; pixels are read when they are asked for.
+
+        Raises:
+            DatasetChangedError: if it is not the dataset with this fingerprint, or is torn.
+        """
+        prepared = _described(folder)
+        if prepared.fingerprint != fingerprint:
+            raise DatasetChangedError(
+                f"{folder}: the dataset changed since the run was planned: fingerprint "
+                f"{prepared.fingerprint[:16]} instead of {fingerprint[:16]}"
+            )
+        return cls(_mapped(folder, prepared))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def images(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return a copy of images_BSSC, uint8 RGB."""
+        return self._rows(self._images_NSSC, indices)
+
+    def labels(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return a copy of labels_BSS: class ids, 255 where ignored."""
+        return self._rows(self._labels_NSS, indices)
+
+    def _rows(
+        self, chunks: list[NDArray[np.uint8]], indices: Sequence[int] | NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        wanted = np.asarray(indices, dtype=np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"indices must lie in [0, {len(self)})")
+        of_chunk = np.searchsorted(self._starts, wanted, side="right") - 1
+        rows = np.empty((len(wanted), *chunks[0].shape[1:]), np.uint8)
+        for i, (chunk, row) in enumerate(
+            zip(of_chunk.tolist(), (wanted - self._starts[of_chunk]).tolist(), strict=True)
+        ):
+            rows[i] = chunks[chunk][row]
+        return rows
+
+
+class Fingerprint:
+    """Running hash of a dataset's content, sample by sample in the order of ids."""
+
+    def __init__(self, classes: Sequence[str], side: int) -> None:
+        self._hash = hashlib.sha256(json.dumps([list(classes), side]).encode())
+
+    def add(self, sample: Sample) -> None:
+        # JSON delimits the texts, and all images have one size: no two contents share the bytes.
+        self._hash.update(json.dumps([sample.id, sample.split]).encode())
+        self._hash.update(np.ascontiguousarray(sample.image_HWC).data)
+        self._hash.update(np.ascontiguousarray(sample.labels_HW).data)
+
+    def hexdigest(self) -> str:
+        """Return 64 hexadecimal digits."""
+        return self._hash.hexdigest()
+
+
+def content_fingerprint(classes: Sequence[str], side: int, samples: Iterable[Sample]) -> str:
+    """Return the SHA-256 of a dataset's content, as 64 hexadecimal digits."""
+    fingerprint = Fingerprint(classes, side)
+    for sample in samples:
+        fingerprint.add(sample)
+    return fingerprint.hexdigest()
+
+
+def write_dataset(
+    folder: Path, info: DatasetInfo, samples: Iterable[Sample], side: int
+) -> Prepared:
+    """Write a prepared dataset, in place of whatever was in `folder` once it is complete.
+
+    Args:
+        samples: sorted by id; held in memory a record batch at a time.
+
+    Raises:
+        DatasetError: if a sample is not of this side, has a label that is no class, or ids are not
+            in ascending order.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # Left by a process that was killed.
+    partial.mkdir(parents=True, mode=0o700)
+    try:
+        prepared = _write(partial, info, samples, side)
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return prepared
+
+
+def verify(folder: Path) -> str:
+    """Return the fingerprint of what is in the Arrow file now, reading all of it.
+
+    Remembered in `verified.json` for as long as the file's size and time of change stay.
+
+    Raises:
+        DatasetChangedError: if it is not the fingerprint that the dataset was prepared with.
+    """
+    prepared = _described(folder)
+    status = (folder / DATA_FILE).stat()
+    state = {
+        "fingerprint": prepared.fingerprint,
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+    }
+    if _remembered(folder) == state:
+        return prepared.fingerprint
+    samples = _samples(ArrowDataset(_mapped(folder, prepared)))
+    found = content_fingerprint(prepared.classes, prepared.stored_side, samples)
+    if found != prepared.fingerprint:
+        raise DatasetChangedError(
+            f"{folder / DATA_FILE}: content changed since it was prepared: fingerprint "
+            f"{found[:16]} instead of {prepared.fingerprint[:16]}; delete the folder and prepare "
+            f"`{prepared.name}` again"
+        )
+    _remember(folder, state)
+    return found
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time prepare `folder`; the kernel drops the lock of a dead one."""
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(folder.with_name(f".{folder.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _write(partial: Path, info: DatasetInfo, samples: Iterable[Sample], side: int) -> Prepared:
+    fingerprint, images = Fingerprint(info.classes, side), 0
+    path = partial / DATA_FILE
+    with path.open("wb") as file:
+        with pa.ipc.new_file(file, _schema(side)) as writer:
+            for batch in _batches(_checked(samples, info, side), side):
+                for sample in batch:
+                    fingerprint.add(sample)
+                writer.write_batch(_record_batch(batch, side))
+                images += len(batch)
+        file.flush()
+        os.fsync(file.fileno())
+    if not images:
+        raise DatasetError(f"`{info.name}` has no images")
+    prepared = Prepared(
+        name=info.name,
+        title=info.title,
+        role=info.role,
+        fingerprint=fingerprint.hexdigest(),
+        classes=info.classes,
+        stored_side=side,
+        images=images,
+        generated=info.generated,
+        metric=info.metric,
+        augmentation=info.augmentation,
+        terms=info.terms,
+        version=info.version,
+        bytes=path.stat().st_size,
+    )
+    path.chmod(0o600)
+    _write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
+    return prepared
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    """Put `partial` in the place of `folder`; who has mapped the old file keeps reading it."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _checked(samples: Iterable[Sample], info: DatasetInfo, side: int) -> Iterator[Sample]:
+    last = ""
+    for sample in samples:
+        where = f"`{info.name}`, image `{sample.id}`"
+        if sample.id <= last:
+            raise DatasetError(f"{where}: ids must ascend, the one before is `{last}`")
+        if sample.image_HWC.shape != (side, side, 3) or sample.labels_HW.shape != (side, side):
+            raise DatasetError(f"{where}: image and labels must have {side}x{side} pixels")
+        labels = sample.labels_HW[sample.labels_HW != IGNORED]
+        if labels.size and labels.max() >= len(info.classes):
+            raise DatasetError(
+                f"{where}: label {labels.max()}, but there are {len(info.classes)} classes"
+            )
+        last = sample.id
+        yield sample
+
+
+def _batches(samples: Iterator[Sample], side: int) -> Iterator[list[Sample]]:
+    rows = max(1, min(ROWS, BATCH_BYTES // (4 * side * side)))
+    while batch := list(islice(samples, rows)):
+        yield batch
+
+
+def _schema(side: int) -> pa.Schema:
+    return pa.schema(
+        {
+            "id": pa.string(),
+            "split": pa.string(),
+            "image": pa.fixed_shape_tensor(pa.uint8(), (side, side, 3)),
+            "labels": pa.fixed_shape_tensor(pa.uint8(), (side, side)),
+        }
+    )
+
+
+def _record_batch(batch: list[Sample], side: int) -> pa.RecordBatch:
+    def tensors(arrays: list[NDArray[np.uint8]]) -> pa.FixedShapeTensorArray:
+        # Arrow would record the strides of a transposed array as another type.
+        rows = np.ascontiguousarray(np.stack(arrays))
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(rows)
+
+    columns = [
+        pa.array([sample.id for sample in batch]),
+        pa.array([sample.split for sample in batch]),
+        tensors([sample.image_HWC for sample in batch]),
+        tensors([sample.labels_HW for sample in batch]),
+    ]
+    return pa.record_batch(columns, schema=_schema(side))
+
+
+def _described(folder: Path) -> Prepared:
+    prepared = read_prepared(folder)
+    if prepared is None:
+        raise DatasetChangedError(f"{folder}: no prepared dataset here")
+    return prepared
+
+
+def _mapped(folder: Path, prepared: Prepared) -> pa.Table:
+    """Return the file as a table whose buffers lie in a memory map.
+
+    Raises:
+        DatasetChangedError: if the file is missing, torn, or of another shape than described.
+    """
+    path = folder / DATA_FILE
+    try:
+        if path.stat().st_size != prepared.bytes:
+            raise DatasetChangedError(
+                f"{path}: {path.stat().st_size:,} bytes instead of {prepared.bytes:,}"
+            )
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise DatasetChangedError(f"{path}: not readable: {error}") from error
+    if table.schema != _schema(prepared.stored_side) or len(table) != prepared.images:
+        raise DatasetChangedError(f"{path}: not the dataset that {DESCRIPTION_FILE} describes")
+    return table
+
+
+def _samples(data: ArrowDataset) -> Iterator[Sample]:
+    """Yield all samples as views of the map, for hashing."""
+    position = 0
+    for images_NSSC, labels_NSS in zip(data._images_NSSC, data._labels_NSS, strict=True):
+        for image, labels in zip(images_NSSC, labels_NSS, strict=True):
+            yield Sample(
+                id=data.ids[position],
+                image_HWC=image,
+                labels_HW=labels,
+                split=data.official_split[position],
+            )
+            position += 1
+
+
+def _remembered(folder: Path) -> Any:
+    try:
+        return json.loads((folder / VERIFIED_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _remember(folder: Path, state: dict[str, Any]) -> None:
+    temporary = folder / f".{VERIFIED_FILE}.{os.getpid()}"
+    try:
+        _write_private(temporary, json.dumps(state))
+        temporary.rename(folder / VERIFIED_FILE)
+    except PermissionError:
+        return  # A shared, read-only dataset is verified again each time.
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
