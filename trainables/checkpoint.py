@@ -79,9 +79,10 @@ def saved_updates(folder: Path) -> list[int]:
 def _is_whole(payload: Path) -> bool:
     try:
         record = json.loads(payload.with_suffix(".json").read_text())
-        return payload.stat().st_size == record["bytes"] and sha256_of(payload) == record["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = {"bytes": payload.stat().st_size, "sha256": sha256_of(payload)}
+    except (OSError, ValueError):
         return False
+    return bool(found == record)
 
 
 def _drop_old(folder: Path) -> None:

@@ -62,12 +62,26 @@ class Session:
         self.run: Run = load(spec.task)(spec, places)
         self._seconds_before = 0.0
         self._reported = 0
+        self._saved_at = time.monotonic()
+        self._resumed_at = self._saved_update = 0
         state = checkpoint.load_newest(places.checkpoints, places.device)
         if state is not None:
-            self._seconds_before = float(state.pop("seconds"))
-            self.run.load_state_dict(state)
+            self.resume(state)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, over all its attempts as far as checkpoints tell."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where a checkpoint was taken.
+
+        Raises:
+            ValueError: if the checkpoint belongs to another run.
+        """
+        self.run.load_state_dict(state)
+        self._seconds_before = float(state["seconds"])
         self._resumed_at = self._saved_update = self.run.update
-        self._saved_at = time.monotonic()
 
     def advance_for(self, seconds: float) -> Progress:
         """Train for about `seconds`, at least one update, and say how far the run is.
@@ -88,7 +102,7 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint, unless nothing happened since the last one."""
         if self.run.update != self._saved_update:
-            state = {**self.run.state_dict(), "seconds": self._elapsed()}
+            state = {**self.run.state_dict(), "seconds": self.seconds}
             checkpoint.save(self.run.places.checkpoints, self.run.update, state)
             self._saved_update = self.run.update
         self._saved_at = time.monotonic()
@@ -100,7 +114,7 @@ class Session:
         metrics = run.finish()
         spec = run.spec.model_dump_json(indent=1)
         checkpoint.write_atomically(folder / "spec.json", spec.encode())
-        result = Result(run.spec.key, metrics, run.update, self._elapsed())
+        result = Result(run.spec.key, metrics, run.update, self.seconds)
         record = {
             "version": RESULT_VERSION,
             "status": "finished",
@@ -117,9 +131,6 @@ class Session:
         text = json.dumps(record, indent=1, allow_nan=False)
         checkpoint.write_atomically(folder / RESULT_FILE, text.encode())
         return result
-
-    def _elapsed(self) -> float:
-        return self._seconds_before + time.monotonic() - self._started
 
     def _progress(self) -> Progress:
         fresh = tuple(self.run.history[self._reported :])

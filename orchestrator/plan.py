@@ -1,0 +1,309 @@
+"""From a study to its runs: a DAG of run specs, each pretraining once however many cells use it.
+
+A pure function of the study, the scale, the filters, the overrides, and of which datasets and
+weights lie in the home folder. Nothing is trained or stored, and no torch, Ray or MLflow imported:
+a plan of the paper's table takes a fraction of a second on a machine that has none of its data.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.backbones import BACKBONES
+from orchestrator.comparable import Row, why_not_comparable
+from orchestrator.errors import InputError
+from orchestrator.scale import Scale, load_scale
+from orchestrator.selection import Filters, Written, narrow
+from orchestrator.settings import Layer, overruled, set_layer
+from orchestrator.specs import PlannedDataset, Specs
+from orchestrator.study import Study, load_study
+from trainables.config import RunSpec
+from trainables.data.datasets import all_datasets
+from trainables.methods import Method, all_methods, groups
+
+
+class Cell(NamedTuple):
+    """One number of a table, before seeds are averaged."""
+
+    method: str
+    target: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan. Source and target are called as in the study, also for stand-ins."""
+
+    spec: RunSpec
+    key: str
+    label: str
+    """For people: `hybrid_ft ph2 seed 1`, `pretrain hybrid isic2018`; unique in a plan."""
+    methods: tuple[str, ...]
+    """The methods it is needed by; a single one for a fine-tuning."""
+    source: str | None
+    target: str | None
+    """None for a pretraining."""
+    seed: int
+    needs: str | None = None
+    """Key of the pretraining that has to be finished first."""
+    dataset_folder: Path | None = None
+    """None while the dataset is not prepared."""
+    needs_backbone: str | None = None
+    """Name of the ImageNet weights that the run loads, whether or not they are there."""
+    backbone: Path | None = None
+    """File of these weights; None while they are not in the home folder."""
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether this run is a pretraining."""
+        return self.spec.stage == "pretraining"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study, pretrainings first, each after the one it needs."""
+
+    study: str
+    scale: str
+    title: str
+    runs: tuple[PlannedRun, ...]
+    methods: tuple[str, ...]
+    targets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    table: Mapping[Cell, str]
+    """Key of the fine-tuning of each cell."""
+    source_of: Mapping[str, str | None]
+    """Source of each target, as the study says."""
+    datasets: tuple[PlannedDataset, ...]
+    not_comparable: tuple[str, ...] = ()
+    """Why the numbers must not be compared with the paper's; empty if they may be."""
+    notes: tuple[str, ...] = ()
+    """Settings of the study that the scale overrules."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the results may be held against the paper's."""
+        return not self.not_comparable
+
+    @property
+    def generated(self) -> bool:
+        """Whether any image is made by a program: then every output says so."""
+        return any(dataset.ref.generated for dataset in self.datasets)
+
+    @property
+    def without_imagenet(self) -> bool:
+        """Whether any network should start from ImageNet weights and starts from random ones."""
+        return any(run.spec.without_imagenet for run in self.runs)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, PlannedRun]:
+        """The runs by their keys."""
+        return {run.key: run for run in self.runs}
+
+
+def load_plan(
+    study: str,
+    *,
+    scale: str | None = None,
+    home: Path | None = None,
+    methods: Written = None,
+    targets: Written = None,
+    seeds: Written = None,
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """Return the plan of a study; what every command starts with.
+
+    Args:
+        study: name of one of our studies, or path of a study file.
+        scale: name of one of our scales, or path of a scale file; the study's own by default.
+        home: folder where prepared datasets and weights are looked for; None plans without any.
+        methods, targets, seeds: filters, such as `hybrid_ft,baselines`.
+        overrides: `path.to.field=value`, the arguments of `--set`.
+
+    Raises:
+        InputError: if anything the user wrote is wrong; nothing was done.
+    """
+    checked = load_study(study)
+    beside = checked.path.parent if scale is None else None
+    return make_plan(
+        checked,
+        load_scale(scale or checked.scale, beside=beside),
+        home=home,
+        filters=Filters(methods, targets, seeds),
+        overrides=set_layer(overrides),
+    )
+
+
+def make_plan(
+    study: Study,
+    scale: Scale,
+    *,
+    home: Path | None = None,
+    filters: Filters | None = None,
+    overrides: Layer | None = None,
+) -> Plan:
+    """Return the runs that a study needs at a scale.
+
+    Raises:
+        InputError: if a filter leaves nothing, or settings do not fit together or to the data.
+    """
+    filters, overrides = filters or Filters(), overrides or set_layer(())
+    specs = Specs(study, [scale.layer, overrides], home)
+    methods, targets, seeds = _selected(study, filters)
+    pretrainings: dict[str, PlannedRun] = {}
+    fine_tunings: dict[Cell, PlannedRun] = {}
+    for method in (all_methods()[name] for name in methods):
+        for target in targets:
+            source = study.source_of[target] if method.pretraining else None
+            needs = None
+            if source is not None:
+                needs = _pretraining(specs, method, source, pretrainings)
+                pretrainings[needs.key] = needs
+            for seed in seeds:
+                cell = Cell(method.name, target, seed)
+                fine_tunings[cell] = _fine_tuning(specs, method, cell, needs)
+    runs = [*_distinctly_labelled(list(pretrainings.values())), *fine_tunings.values()]
+    datasets = tuple(specs.datasets.values())
+    by_row = {Row(run.methods[0], run.source, run.target): run.spec for run in runs}
+    return Plan(
+        study=study.name,
+        scale=scale.name,
+        title=study.title,
+        runs=in_order(runs),
+        methods=methods,
+        targets=targets,
+        seeds=seeds,
+        table={cell: run.key for cell, run in fine_tunings.items()},
+        source_of={target: study.source_of[target] for target in targets},
+        datasets=datasets,
+        not_comparable=why_not_comparable(by_row, datasets),
+        notes=_notes(study, scale),
+    )
+
+
+def in_order(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """Return the runs such that each stands after the one it needs, otherwise as they came.
+
+    Raises:
+        InputError: if two runs are one and the same, if a run needs one that is not planned, or if
+            runs need each other in a circle.
+    """
+    by_key = {run.key: run for run in runs}
+    for run in runs:
+        if by_key[run.key] is not run:
+            raise InputError(f"`{run.label}` and `{by_key[run.key].label}` are the same run")
+        if run.needs is not None and run.needs not in by_key:
+            raise InputError(f"`{run.label}` needs run {run.needs}, which nothing provides")
+    ordered: dict[str, PlannedRun] = {}
+    waiting = list(runs)
+    while waiting:
+        ready = [run for run in waiting if run.needs is None or run.needs in ordered]
+        if not ready:
+            labels = ", ".join(f"`{run.label}`" for run in waiting)
+            raise InputError(f"these runs need each other in a circle: {labels}")
+        ordered |= {run.key: run for run in ready}
+        waiting = [run for run in waiting if run.key not in ordered]
+    return tuple(ordered.values())
+
+
+def require_ready(plan: Plan) -> None:
+    """Raise an InputError that names every dataset and every file of weights that is missing."""
+    datasets = [each for each in plan.datasets if not each.prepared]
+    needed = {run.needs_backbone for run in plan.runs if run.needs_backbone and not run.backbone}
+    backbones = [each for each in BACKBONES.values() if each.name in needed]
+    if not datasets and not backbones:
+        return
+    missing, hints = [], []
+    if datasets:
+        missing.append(f"the prepared datasets {', '.join(each.ref.name for each in datasets)}")
+        hints.append("prepare each with `hdsweep data prepare NAME`")
+    if backbones:
+        missing.append(f"the ImageNet weights {', '.join(each.name for each in backbones)}")
+        files = " and ".join(f"{each.origin} as `{each.name}.pth`" for each in backbones)
+        hints.append(f"put {files} into the home's folder `weights`")
+    raise InputError(
+        f"study `{plan.study}` at scale {plan.scale} lacks {' and '.join(missing)}",
+        hint="; ".join([*hints, "`--scale demo` needs neither"]),
+    )
+
+
+def _selected(
+    study: Study, filters: Filters
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+    methods = narrow(
+        "method",
+        study.methods,
+        filters.methods,
+        study=study.name,
+        vocabulary=all_methods(),
+        groups=groups(),
+    )
+    targets = narrow(
+        "target", study.targets, filters.targets, study=study.name, vocabulary=all_datasets()
+    )
+    seeds = narrow("seed", [str(seed) for seed in study.seeds], filters.seeds, study=study.name)
+    return methods, targets, tuple(int(seed) for seed in seeds)
+
+
+def _pretraining(
+    specs: Specs, method: Method, source: str, planned: Mapping[str, PlannedRun]
+) -> PlannedRun:
+    """Return the pretraining of a method, which may be one that other methods share."""
+    spec = specs.pretraining(method, source)
+    key = spec.key
+    before = planned[key].methods if key in planned else ()
+    network = "" if method.network == "adm" else f"{method.network} "
+    return PlannedRun(
+        spec=spec,
+        key=key,
+        label=f"pretrain {method.pretraining} {network}{source}",
+        methods=tuple(dict.fromkeys([*before, method.name])),
+        source=source,
+        target=None,
+        seed=spec.seed,
+        dataset_folder=specs.datasets[source].folder,
+        needs_backbone=specs.backbone_name(spec),
+        backbone=specs.backbone_file(spec),
+    )
+
+
+def _fine_tuning(specs: Specs, method: Method, cell: Cell, needs: PlannedRun | None) -> PlannedRun:
+    spec = specs.fine_tuning(
+        method,
+        cell.target,
+        cell.seed,
+        pretraining=(needs.key, needs.spec) if needs else None,
+        source=needs.source if needs else None,
+    )
+    return PlannedRun(
+        spec=spec,
+        key=spec.key,
+        label=f"{method.name} {cell.target} seed {cell.seed}",
+        methods=(method.name,),
+        source=needs.source if needs else None,
+        target=cell.target,
+        seed=cell.seed,
+        needs=needs.key if needs else None,
+        dataset_folder=specs.datasets[cell.target].folder,
+        needs_backbone=specs.backbone_name(spec),
+        backbone=specs.backbone_file(spec),
+    )
+
+
+def _distinctly_labelled(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Return the pretrainings with their methods in those labels that would be ambiguous."""
+    labels = [run.label for run in runs]
+    return [
+        run
+        if labels.count(run.label) == 1
+        else replace(run, label=f"{run.label} for {' and '.join(run.methods)}")
+        for run in runs
+    ]
+
+
+def _notes(study: Study, scale: Scale) -> tuple[str, ...]:
+    particular = (study.by_source, study.by_target, study.by_method)
+    layers = [study.general, *(each for named in particular for each in named.values())]
+    return overruled(layers, scale.layer, title=f"scale {scale.name}")
