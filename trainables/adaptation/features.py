@@ -1,0 +1,152 @@
+"""Pixel features of LEDM, kept where the network made them.
+
+The official code resizes every decoder output to the full image and keeps an array of all pixels:
+22 GB for 20 images at 256 px, 44 GB while it is copied. The same numbers are had without that
+array, since bilinear resizing is a weighted mean of four neighbours: sampled pixels are gathered
+from the native maps, and at inference the first linear layer is applied before resizing, with
+which it commutes.
+
+Source: Baranchuk et al., "Label-efficient semantic segmentation with diffusion models", 2022,
+https://arxiv.org/abs/2112.03126, code of March 2022.
+
+Shape suffixes: N images, C channels of one map, D channels of all maps, P sampled pixels, h w native
+side, H W image side, U units of a linear layer.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainables.diffusion.schedule import Schedule
+from trainables.networks.adm import AdmUNet
+
+
+class Features:
+    """Decoder outputs of a frozen ADM at several noise levels.
+
+    Args:
+        network: in evaluation mode; its weights are not changed.
+        noise_1CHW: one noise, shared by all images and all steps, in training and test.
+        steps: noise levels.
+        blocks: decoder blocks, counted from the coarsest.
+    """
+
+    def __init__(
+        self,
+        network: AdmUNet,
+        noise_1CHW: Tensor,
+        *,
+        steps: Sequence[int],
+        blocks: Sequence[int],
+    ) -> None:
+        self._network, self._noise_1CHW = network, noise_1CHW
+        self._steps, self._blocks = steps, blocks
+        self._schedule = Schedule(noise_1CHW.device)
+
+    @torch.no_grad()
+    def maps(self, images_NCHW: Tensor) -> list[Tensor]:
+        """Return one map_NChw, float32, for each step and, within a step, each block."""
+        maps = []
+        for step in self._steps:
+            t_N = torch.full((len(images_NCHW),), step, device=images_NCHW.device)
+            noised = self._schedule.add_noise(images_NCHW, self._noise_1CHW, t_N)
+            with _recorded(self._network, self._blocks) as outputs:
+                self._network(noised, t_N)
+            maps += [outputs[block].float() for block in self._blocks]
+        return maps
+
+
+@contextmanager
+def _recorded(network: AdmUNet, blocks: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """Record the outputs of decoder blocks during the forward passes inside."""
+    outputs: dict[int, Tensor] = {}
+
+    def keep(block: int) -> torch.utils.hooks.RemovableHandle:
+        return network.decoder_block(block).register_forward_hook(
+            lambda _module, _inputs, output: outputs.__setitem__(block, output)
+        )
+
+    handles = [keep(block) for block in blocks]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """For each row (or column) of the image, the two native ones around it, and how far between."""
+
+    low: Tensor
+    high: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, native: int, side: int, device: torch.device) -> "_Neighbours":
+        """Return the tables of PyTorch's bilinear resizing with `align_corners=False`."""
+        centre = (torch.arange(side, dtype=torch.float64) + 0.5) * native / side - 0.5
+        centre = centre.clamp(min=0)
+        low = centre.floor().long()
+        high = (low + 1).clamp(max=native - 1)
+        weight = (centre - low).float()
+        return cls(low.to(device), high.to(device), weight.to(device))
+
+
+class PixelGather:
+    """Reads the features of single pixels out of native maps.
+
+    Args:
+        maps: map_NChw of each step and block.
+        side: of the image, in pixels.
+    """
+
+    def __init__(self, maps: Sequence[Tensor], side: int) -> None:
+        # Channels last, so that one pixel's channels lie together; (N * h * w, C) rows.
+        self._rows = [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]).contiguous() for m in maps]
+        self._sides = [(m.shape[2], m.shape[3]) for m in maps]
+        device = maps[0].device
+        self._tables = {
+            native: _Neighbours.of(native, side, device)
+            for native in {n for sides in self._sides for n in sides}
+        }
+
+    def __call__(self, image_P: Tensor, row_P: Tensor, column_P: Tensor) -> Tensor:
+        """Return features_PD of the pixels at (image, row, column) of the full-size images."""
+        parts = []
+        for rows, (h, w) in zip(self._rows, self._sides, strict=True):
+            down, across = self._tables[h], self._tables[w]
+            first_P = image_P * h
+            top_P = (first_P + down.low[row_P]) * w
+            bottom_P = (first_P + down.high[row_P]) * w
+            left_P, right_P = across.low[column_P], across.high[column_P]
+            y, x = down.weight[row_P, None], across.weight[column_P, None]
+            top = rows[top_P + left_P] * (1 - x) + rows[top_P + right_P] * x
+            bottom = rows[bottom_P + left_P] * (1 - x) + rows[bottom_P + right_P] * x
+            parts.append(top * (1 - y) + bottom * y)
+        return torch.cat(parts, 1)
+
+
+def project_then_upsample(
+    maps: Sequence[Tensor], weight_UD: Tensor, bias_U: Tensor, side: int
+) -> Tensor:
+    """Return the first linear layer's answer for every pixel, (N, U, side, side).
+
+    Equal, up to rounding, to resizing all maps, concatenating them and applying the layer; takes U
+    channels at full size instead of D.
+    """
+    total: Tensor | None = None
+    start = 0
+    for native in maps:
+        channels = native.shape[1]
+        part_UC = weight_UD[:, start : start + channels]
+        start += channels
+        small = torch.einsum("nchw,uc->nuhw", native, part_UC)
+        large = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
+        total = large if total is None else total + large
+    assert total is not None, "there is at least one map"
+    return total + bias_U[None, :, None, None]

@@ -1,0 +1,198 @@
+"""The one meeting of a run with Ray Tune: an ordinary class trainable around a `Session`.
+
+A step trains for about `report_seconds` and reports how far the run is, so that every result is
+also a sign of life. For a Ray user who never saw our command line:
+
+    tune.Tuner(
+        RunTrainable,
+        param_space={
+            "spec": {**spec.model_dump(mode="json"), "seed": tune.grid_search([0, 1, 2])},
+            "dataset": "/data/datasets/ph2-256",
+            "folder": "/data/runs",
+        },
+        tune_config=tune.TuneConfig(metric="test_jaccard", mode="max", reuse_actors=True),
+    ).fit()
+
+What goes wrong in a run is reported, not raised: the actor lives on for the next run, and the cause
+arrives whole. Only a killed process is an error to Tune.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.tune import Trainable
+
+from trainables import checkpoint
+from trainables.config import RunSpec
+from trainables.data.errors import DatasetError
+from trainables.execute import Session
+from trainables.loop import Diverged, Places
+
+REPORT_SECONDS = 2.0
+CHECKPOINT_SECONDS = 120.0
+LONGEST_MESSAGE = 2000  # Characters; the whole of it is in the log of the attempt.
+
+
+class RunTrainable(Trainable):  # type: ignore[misc]
+    """Train the run that `config` describes.
+
+    Config:
+        spec: the fields of a `RunSpec`, which Tune may have sampled.
+        dataset: folder of the prepared dataset.
+        folder: where runs keep checkpoints and artifacts, below their key. Or, instead,
+        places: the fields of a `Places`, each named by itself.
+        pretrained, backbone: as in `Places`, where the spec needs them.
+        attempt, report_seconds, checkpoint_seconds, log: optional.
+
+    Reports:
+        key, update, fraction, every logged value by its name, the final metrics at the end;
+        `points` as rows of (name, step, value, time in ms); `failure`, JSON, if the run failed.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Start with the first run."""
+        self._session: Session | None = None
+        self._failure: dict[str, str] | None = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leave one run, with a checkpoint if it is not finished, and begin another."""
+        self._leave()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for about `report_seconds`; the last step also writes the artifacts."""
+        with self._logged(), self._failures_kept():
+            if self._session is not None:
+                return self._advanced(self._session)
+        self._session = None
+        return {"key": self._key, "failure": json.dumps(self._failure), "done": True}
+
+    def cleanup(self) -> None:
+        """Keep what was trained, if the run is stopped before its end."""
+        self._leave()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
+        """Save for Tune's own checkpoints; the run keeps its own besides."""
+        if self._session is not None:
+            state = {**self._session.run.state_dict(), "seconds": self._session.seconds}
+            checkpoint.save(Path(checkpoint_dir), self._session.run.update, state)
+        return None
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        """Go on from one of Tune's checkpoints."""
+        state = checkpoint.load_newest(Path(checkpoint_dir))
+        if self._session is not None and state is not None:
+            self._session.resume(state)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._config, self._failure, self._session = config, None, None
+        with self._logged(), self._failures_kept():
+            spec = RunSpec.model_validate(config["spec"])
+            self._key = spec.key
+            self._session = Session(
+                spec,
+                _places(config, spec.key),
+                attempt=config.get("attempt", 1),
+                checkpoint_seconds=config.get("checkpoint_seconds", CHECKPOINT_SECONDS),
+            )
+
+    def _advanced(self, session: Session) -> dict[str, Any]:
+        progress = session.advance_for(self._config.get("report_seconds", REPORT_SECONDS))
+        report = {
+            "key": self._key,
+            "update": progress.update,
+            "fraction": progress.fraction,
+            "points": [[p.name, p.step, p.value, p.time_ms] for p in progress.points],
+            "done": progress.done,
+            **{point.name: point.value for point in session.run.history},
+        }
+        if progress.done:
+            report |= session.finish().metrics
+            self._session = None
+        return report
+
+    def _leave(self) -> None:
+        if self._session is not None:
+            with self._logged(), self._failures_kept():
+                self._session.save()
+        self._session = None
+
+    @contextlib.contextmanager
+    def _failures_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the run's and not ours
+            self._failure = _described(error)
+            traceback.print_exc()
+
+    @contextlib.contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Send what the run prints to the log of its attempt."""
+        path = self._config.get("log")
+        if path is None:
+            yield
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with (
+            os.fdopen(descriptor, "a", buffering=1) as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+        ):
+            yield
+            sys.stdout.flush()
+
+
+def _places(config: dict[str, Any], key: str) -> Places:
+    """Return where the run reads and writes: named one by one, or by a folder for all runs."""
+    if "places" in config:
+        named = {name: _path(name, value) for name, value in config["places"].items()}
+        return Places(**{**named, "device": _device(named.get("device", "auto"))})
+    folder = Path(config["folder"]) / key
+    return Places(
+        dataset=Path(config["dataset"]),
+        checkpoints=folder / "checkpoints",
+        artifacts=folder / "artifacts",
+        pretrained=_path("pretrained", config.get("pretrained")),
+        backbone=_path("backbone", config.get("backbone")),
+        device=_device("auto"),
+    )
+
+
+def _device(name: str) -> str:
+    """Return the device that `auto` stands for on this machine: a GPU if Ray granted one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _path(name: str, value: Any) -> Any:
+    return Path(value) if value is not None and name not in ("device", "keep_weights") else value
+
+
+def _described(error: Exception) -> dict[str, str]:
+    return {
+        "kind": _kind(error),
+        "message": f"{type(error).__name__}: {error}"[:LONGEST_MESSAGE],
+        "traceback": traceback.format_exc(),
+    }
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, DatasetError):
+        return "bad_data"
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "out_of_memory"
+    return "error"
