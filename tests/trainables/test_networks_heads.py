@@ -119,3 +119,20 @@ def test_the_same_seed_builds_the_same_network(family):
     first, again, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@torch.no_grad()
+def test_under_bf16_autocast_the_adm_also_normalises_for_its_head_in_full_precision(batch):
+    network = build(FAMILIES["adm"], 5).eval()
+    seen = {}
+    network.unet.conv_norm_out.register_forward_pre_hook(
+        lambda _, args: seen.update(trunk=args[0])
+    )
+    network.head.register_forward_pre_hook(lambda _, args: seen.update(head=args[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        network(*batch)
+    norm = network.unet.conv_norm_out
+    normalised = torch.nn.functional.group_norm(
+        seen["trunk"].float(), 32, norm.weight, norm.bias, eps=1e-5
+    )
+    assert torch.equal(seen["head"], torch.nn.functional.silu(normalised))

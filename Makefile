@@ -1,0 +1,33 @@
+# The whole set-up: `make table2` or `make test` on a machine with Python 3.11.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help table2 test smoke lint
+
+help:
+	@echo "make table2   the whole of Table 2 at demo scale"
+	@echo "make test     the tests"
+	@echo "make smoke    all 180 runs with one or two updates each"
+	@echo "make lint     formatting, types, import rules"
+
+table2: $(READY)
+	$(BIN)/hdsweep run table2 --scale demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+smoke: $(READY)
+	$(BIN)/hdsweep run table2 --scale smoke
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@

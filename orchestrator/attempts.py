@@ -1,0 +1,47 @@
+"""The folder of one attempt: what a worker leaves there, and whether it is whole.
+
+`result.json` is written last and lists every artifact with size and SHA-256. A folder without it is
+a run that never ended; one whose artifacts do not match it is damaged and counts as none.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULT = "result.json"
+LABELS = "run.json"  # Written by the driver when it publishes: what the tracking database knows.
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at one run, as handed to a worker."""
+
+    key: str
+    number: int
+    """Counted from 1 over the life of the run; only the newest can publish."""
+    run_id: str
+    """Of MLflow."""
+    artifacts: Path
+    checkpoints: Path
+    log: Path
+
+
+def read_result(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the result in a folder if it is that run's and every artifact is as written."""
+    try:
+        result: dict[str, Any] = json.loads((folder / RESULT).read_text())
+        whole = result["key"] == key and all(
+            _is_whole(folder / name, record) for name, record in result["artifacts"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return result if whole else None
+
+
+def _is_whole(path: Path, record: dict[str, Any]) -> bool:
+    if path.stat().st_size != record["bytes"]:
+        return False
+    with path.open("rb") as file:
+        return bool(hashlib.file_digest(file, "sha256").hexdigest() == record["sha256"])

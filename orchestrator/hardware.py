@@ -1,0 +1,32 @@
+"""What this machine has: GPUs by name and memory, CPU cores. No torch: asking costs nothing."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+
+MIB_PER_GB = 1e9 / 2**20
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU of this machine."""
+
+    name: str
+    memory_gb: float
+    """In GB (10^9 bytes)."""
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Return the NVIDIA GPUs of this machine, as its driver lists them; empty without a driver."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [line.rpartition(",") for line in done.stdout.splitlines() if line.strip()]
+    return tuple(Gpu(name.strip(), float(memory) / MIB_PER_GB) for name, _, memory in rows)
+
+
+def cpu_cores() -> int:
+    """Return the CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,137 @@
+"""`hdsweep plan`: what would run, why, and what it would take."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.forecast import CPU, H100, Forecast, forecast
+from orchestrator.hardware import cpu_cores, gpus
+from orchestrator.home import Home
+from orchestrator.plan import Plan, PlannedRun
+from orchestrator.why import Reason, reasons
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A plan, the reason of each of its runs, and what the missing ones take."""
+
+    plan: Plan
+    reasons: dict[str, Reason]
+    forecast: Forecast
+    slots: int
+    """Runs at once that the forecast's wall time assumes."""
+
+
+def explain(plan: Plan, home: Home) -> Explained:
+    """Return a plan with its reasons, held against what the home folder has stored.
+
+    At paper scale the cost is that of the H100 of the cost model, whatever this machine is: the
+    question is what the table would take.
+    """
+    finished, failures, past, measured = {}, {}, [], []
+    if home.exists():
+        from orchestrator.running import measured as measure
+        from orchestrator.store import Store
+
+        store = Store.read(home)
+        if store is not None:
+            finished = store.finished()
+            failures = {key: str(failure) for key, failure in store.failures().items()}
+            past = list(store.specs().values())
+            measured = measure(store)
+    on_gpu = bool(gpus()) or plan.scale == "paper"
+    return Explained(
+        plan=plan,
+        reasons=dict(reasons(plan, finished=finished, failures=failures, past=past)),
+        forecast=forecast(
+            plan, device=H100 if on_gpu else CPU, measured=measured, finished=finished
+        ),
+        slots=max(1, len(gpus())) if on_gpu else cpu_cores(),
+    )
+
+
+def to_records(explained: Explained) -> Iterator[dict[str, Any]]:
+    """Yield one JSON-ready record per run."""
+    for run in explained.plan.runs:
+        seconds = explained.forecast.seconds.get(run.key)
+        yield {
+            "key": run.key,
+            "label": run.label,
+            "stage": run.spec.stage,
+            "task": run.spec.task,
+            "methods": list(run.methods),
+            "source": run.source,
+            "target": run.target,
+            "seed": run.seed,
+            "needs": run.needs,
+            "reason": str(explained.reasons[run.key]),
+            "forecast_seconds": None if seconds is None else round(seconds, 2),
+        }
+
+
+def render_plan(explained: Explained, *, every: bool) -> Group:
+    """Return the plan for a terminal: one line per run, or one per row and stage."""
+    table = _every_run(explained) if every else _by_row(explained)
+    return Group(table, *_footer(explained))
+
+
+def _every_run(explained: Explained) -> Table:
+    table = Table("key", "run", "why", "forecast", title=_title(explained.plan))
+    for run in explained.plan.runs:
+        seconds = explained.forecast.seconds.get(run.key)
+        took = _duration(seconds) if seconds is not None else ""
+        table.add_row(run.key, run.label, str(explained.reasons[run.key]), took)
+    return table
+
+
+def _by_row(explained: Explained) -> Table:
+    """Return pretrainings one by one, and fine-tunings by method."""
+    table = Table("what", "runs", "why", "forecast", title=_title(explained.plan))
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in explained.plan.runs:
+        groups.setdefault(run.label if run.pretraining else run.methods[0], []).append(run)
+    for name, runs in groups.items():
+        seconds = sum(explained.forecast.seconds.get(run.key, 0.0) for run in runs)
+        why = Counter(explained.reasons[run.key].text for run in runs)
+        text = "; ".join(f"{n} {each}" if len(why) > 1 else each for each, n in why.most_common(3))
+        table.add_row(name, str(len(runs)), text, _duration(seconds) if seconds else "")
+    return table
+
+
+def _footer(explained: Explained) -> Iterator[Text]:
+    plan, costs = explained.plan, explained.forecast
+    pretrainings = sum(run.pretraining for run in plan.runs)
+    unit = f"{costs.device.name}-hours"
+    yield Text(
+        f"{pretrainings} pretrainings ({costs.hours('pretraining'):.3g} {unit} to do), "
+        f"{len(plan.runs) - pretrainings} fine-tunings ({costs.hours('fine-tuning'):.3g} {unit})"
+    )
+    yield Text(
+        f"on {explained.slots} at once: {_duration(costs.wall_seconds(explained.slots))}; "
+        f"no number of devices is faster than {_duration(costs.longest_path)}"
+    )
+    learned = "measured runs of this home" if costs.learned else "the built-in cost model"
+    yield Text(f"forecast from {learned}; none of it has been started", style="dim")
+    missing = [each.ref.name for each in plan.datasets if not each.prepared]
+    if missing:
+        yield Text(f"not prepared yet: {', '.join(missing)}", style="dim")
+    for note in plan.notes:
+        yield Text(note, style="dim")
+
+
+def _title(plan: Plan) -> str:
+    generated = ", GENERATED DATA" if plan.generated else ""
+    return f"{plan.title}, scale {plan.scale}{generated}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

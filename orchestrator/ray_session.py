@@ -1,0 +1,116 @@
+"""Ray for the length of one sweep: started on this machine, or joined where it runs already.
+
+What is started here is closed to others: no dashboard, Ray's token authentication left on with a
+token that only its owner can read, its files in a private temporary folder that goes with it.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.errors import InputError
+from orchestrator.hardware import cpu_cores, gpus
+
+OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
+
+# Read by Ray when it is imported or starts a process.
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # The command line decides what Ctrl-C means.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Tune's own snapshots are never restored from: the store is the truth.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_THRESHOLD_S": "30",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+@contextlib.contextmanager
+def ray_session(address: str = "local", *, workers: int | None = None) -> Iterator[None]:
+    """Have Ray running, and leave nothing behind that was started here.
+
+    Args:
+        address: `local` starts Ray on this machine; anything else names a cluster to join.
+        workers: CPU slots, each of which runs one training; all cores by default.
+
+    Raises:
+        InputError: if no cluster answers at `address`.
+    """
+    os.environ.update(QUIET)
+    # One thread per worker unless a run says otherwise; read when a worker imports torch.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # cuBLAS is deterministic only with a fixed workspace, chosen before CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if address == "local":
+        _private_token()
+        with _private_folder() as folder:
+            yield from _started(folder, workers or cpu_cores())
+    else:
+        yield from _joined(address)
+
+
+def _started(folder: Path, workers: int) -> Iterator[None]:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=workers,
+        num_gpus=len(gpus()),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=str(folder),
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _joined(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        hint = "start one with `ray start --head`, or leave `--address` out"
+        raise InputError(f"no Ray cluster at `{address}`: {reason}", hint=hint) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    # Not in the home: the paths of Ray's sockets must stay below 108 characters.
+    folder = Path(tempfile.mkdtemp(prefix="hdsweep-ray-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _private_token() -> None:
+    """Have Ray's authentication token, readable by its owner alone, before Ray looks for it.
+
+    Ray demands a token of whoever connects to a local cluster, and makes one where there is none,
+    but readable by everybody.
+    """
+    token = Path.home() / ".ray" / "auth_token"
+    token.parent.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))

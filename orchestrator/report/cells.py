@@ -1,0 +1,239 @@
+"""From finished runs to the cells of a table: a pure function of the plan and the store.
+
+The table tells the truth: every value by its seed, the sample standard deviation, how many seeds
+there are of how many, why one is missing, and whether the numbers may be held against the paper.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean, stdev
+
+from orchestrator.plan import Cell as Place
+from orchestrator.plan import Plan
+from trainables.config import Metric
+from trainables.methods import all_methods
+
+PUBLISHED = Path(__file__).with_name("published.toml")
+GENERATED = "generated data"
+RANDOM_BACKBONE = "random instead of ImageNet weights: not an ImageNet row"
+BEST_RULE = (
+    "bold: best of its column, where it is ahead of the second by more than the seed noise, "
+    "2 sqrt(s1^2/n1 + s2^2/n2), both with all their seeds"
+)
+REASONS_SHOWN = 4  # Reasons for not being comparable; the others are counted.
+
+
+@dataclass(frozen=True)
+class Published:
+    """A cell of the paper, in percent; None is unknown or was not published."""
+
+    mean: float | None
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A target dataset."""
+
+    target: str
+    title: str
+    metric: Metric
+    generated: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one target, over its seeds; values in percent."""
+
+    method: str
+    target: str
+    dataset: str
+    metric: Metric
+    values: Mapping[int, float]
+    """By seed."""
+    missing: Mapping[int, str]
+    """Why a seed has no value."""
+    published: Published | None
+    """None for what the paper does not have."""
+    comparable: bool
+    generated: bool
+    random_backbone: bool
+    best: bool = False
+
+    @property
+    def n(self) -> int:
+        """How many seeds have a value."""
+        return len(self.values)
+
+    @property
+    def n_planned(self) -> int:
+        """How many seeds were asked for."""
+        return len(self.values) + len(self.missing)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds there are."""
+        return fmean(self.values.values()) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (ddof = 1); None below two seeds."""
+        return stdev(self.values.values()) if self.n > 1 else None
+
+    def __str__(self) -> str:
+        spread = f" ± {self.std:.1f}" if self.std is not None else ""
+        count = f" [{self.n}/{self.n_planned}]" if self.missing else ""
+        return f"{self.mean:.1f}{spread}{count}" if self.mean is not None else f"–{count}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with everything that has to be said beside it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    methods: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    notes: tuple[str, ...]
+    """What must stand below it in every format."""
+    comparable: bool
+
+    def row(self, method: str) -> tuple[Cell, ...]:
+        """Return the cells of a method, by column."""
+        return tuple(self.cells[method, column.target] for column in self.columns)
+
+
+def make_table(
+    plan: Plan,
+    finished: Mapping[str, Mapping[str, float]],
+    failures: Mapping[str, str] | None = None,
+) -> Table:
+    """Return the table of a plan as far as its runs are finished.
+
+    Args:
+        finished: final metrics by run key; the number is `test_<metric>`, in percent.
+        failures: cause by run key.
+    """
+    failures = failures or {}
+    cells = {
+        (method, target): _cell(plan, method, target, finished, failures)
+        for method in plan.methods
+        for target in plan.targets
+    }
+    for target in plan.targets:
+        for cell in _separated_best([cells[m, target] for m in plan.methods]):
+            cells[cell.method, target] = replace(cell, best=True)
+    datasets = {each.name: each for each in plan.datasets}
+    columns = tuple(
+        Column(
+            target=target,
+            title=datasets[target].title,
+            metric=datasets[target].ref.metric,
+            generated=datasets[target].ref.generated,
+        )
+        for target in plan.targets
+    )
+    title = f"{plan.title}, scale {plan.scale}"
+    return Table(
+        title=f"{title} ({GENERATED})" if plan.generated else title,
+        columns=columns,
+        methods=plan.methods,
+        cells=cells,
+        notes=tuple(_notes(plan, columns, cells)),
+        comparable=plan.comparable,
+    )
+
+
+@cache
+def published() -> Mapping[tuple[str, str], Published]:
+    """Return the published cells by method and target."""
+    rows = tomllib.loads(PUBLISHED.read_text())
+    return {
+        (method, target): Published(*[*values, None, None][:2])
+        for method, row in rows.items()
+        for target, values in row.items()
+    }
+
+
+def method_title(name: str) -> str:
+    """Return how a method is printed."""
+    return all_methods()[name].title
+
+
+def _cell(
+    plan: Plan,
+    method: str,
+    target: str,
+    finished: Mapping[str, Mapping[str, float]],
+    failures: Mapping[str, str],
+) -> Cell:
+    keys = {seed: plan.table[Place(method, target, seed)] for seed in plan.seeds}
+    spec = plan.by_key[next(iter(keys.values()))].spec
+    number = f"test_{spec.dataset.metric}"
+    values = {s: finished[key][number] for s, key in keys.items() if key in finished}
+    missing = {
+        seed: _why_missing(plan, key, failures)
+        for seed, key in keys.items()
+        if key not in finished
+    }
+    return Cell(
+        method=method,
+        target=target,
+        dataset=spec.dataset.name,
+        metric=spec.dataset.metric,
+        values=values,
+        missing=missing,
+        published=published().get((method, target)),
+        comparable=plan.comparable,
+        generated=spec.dataset.generated,
+        random_backbone=spec.without_imagenet,
+    )
+
+
+def _why_missing(plan: Plan, key: str, failures: Mapping[str, str]) -> str:
+    if key in failures:
+        return f"failed: {failures[key]}"
+    needs = plan.by_key[key].needs
+    if needs is not None and needs in failures:
+        return f"blocked: {plan.by_key[needs].label} failed"
+    return "not run"
+
+
+def _separated_best(cells: list[Cell]) -> list[Cell]:
+    """Return the best cell of a column in a list, or none if the seeds do not tell it apart."""
+    whole = [c for c in cells if c.mean is not None and not c.missing]
+    ranked = sorted(whole, key=lambda cell: -(cell.mean or 0))
+    if len(ranked) < 2 or len(whole) < len(cells):
+        return []
+    first, second = ranked[:2]
+    if first.std is None or second.std is None:
+        return []
+    noise = 2 * math.sqrt(first.std**2 / first.n + second.std**2 / second.n)
+    ahead = fmean(first.values.values()) - fmean(second.values.values())
+    return [first] if ahead > noise else []
+
+
+def _notes(
+    plan: Plan, columns: tuple[Column, ...], cells: Mapping[tuple[str, str], Cell]
+) -> list[str]:
+    metrics = {"jaccard": "Jaccard index", "miou_ledm": "mean IoU over classes"}
+    what = ", ".join(f"{c.title} {metrics[c.metric]}" for c in columns)
+    notes = [f"percent on the test part, mean ± sample standard deviation over seeds: {what}"]
+    if any(column.generated for column in columns):
+        notes.append(f"{GENERATED}: made by a program, says nothing about real images")
+    if any(cell.random_backbone for cell in cells.values()):
+        notes.append(f"† {RANDOM_BACKBONE}")
+    notes.append(BEST_RULE)
+    if not plan.comparable:
+        shown = [*plan.not_comparable[:REASONS_SHOWN]]
+        more = len(plan.not_comparable) - len(shown)
+        reasons = "; ".join([*shown, f"and {more} more"] if more > 0 else shown)
+        notes.append(f"not comparable with the paper: {reasons}")
+    for cell in cells.values():
+        for seed, why in cell.missing.items():
+            notes.append(f"missing: {cell.method} {cell.target} seed {seed}: {why}")
+    return notes

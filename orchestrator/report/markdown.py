@@ -1,0 +1,65 @@
+"""The table in Markdown, ours above the published one."""
+
+from pathlib import Path
+
+from orchestrator.report.cells import Cell, Published, Table, method_title
+
+
+def write(table: Table, path: Path) -> None:
+    """Write the table to a file."""
+    path.write_text(render(table))
+
+
+def render(table: Table) -> str:
+    """Return the table as GitHub-flavoured Markdown."""
+    titles = [column.title for column in table.columns]
+    parts = [f"## {table.title}", _grid(["method", *titles], _ours(table))]
+    parts.append("\n".join(f"- {note}" for note in table.notes))
+    published = _published(table)
+    if published:
+        names = [column.target for column in table.columns]
+        said = "for comparison" if table.comparable else "beside it, not for comparison"
+        parts += [f"### As published ({said})", _grid(["method", *names], published)]
+    return "\n\n".join(parts) + "\n"
+
+
+def published_text(cell: Cell) -> str:
+    """Return a published cell; what is not known as n/a, what the paper does not have as a dash."""
+    if cell.published is None:
+        return "–"
+    return _with_spread(cell.published, ledm=cell.method.endswith("_ledm"))
+
+
+def _with_spread(number: Published, *, ledm: bool) -> str:
+    if number.mean is None:
+        return "n/a"
+    if number.std is None:
+        # The paper gives no spread for its LEDM rows; elsewhere it was lost.
+        return f"{number.mean:.2f}" if ledm else f"{number.mean:.2f} ± n/a"
+    return f"{number.mean:.2f} ± {number.std:.2f}"
+
+
+def _ours(table: Table) -> list[list[str]]:
+    rows = []
+    for method in table.methods:
+        cells = table.row(method)
+        dagger = " †" if any(cell.random_backbone for cell in cells) else ""
+        rows.append([f"{method_title(method)}{dagger}", *map(_marked, cells)])
+    return rows
+
+
+def _marked(cell: Cell) -> str:
+    return f"**{cell}**" if cell.best else str(cell)
+
+
+def _published(table: Table) -> list[list[str]]:
+    return [
+        [method_title(method), *map(published_text, table.row(method))]
+        for method in table.methods
+        if any(cell.published for cell in table.row(method))
+    ]
+
+
+def _grid(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,28 @@
+"""The table for a terminal."""
+
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from orchestrator.report.cells import Cell, Table, method_title
+from orchestrator.report.markdown import published_text
+
+
+def render(table: Table) -> Group:
+    """Return the table, with the published numbers dimmed below ours if they may be compared."""
+    grid = RichTable(title=table.title, title_style="bold")
+    grid.add_column("method", no_wrap=True)
+    for column in table.columns:
+        grid.add_column(column.title, justify="right")
+    for method in table.methods:
+        cells = table.row(method)
+        dagger = " †" if any(cell.random_backbone for cell in cells) else ""
+        grid.add_row(f"{method_title(method)}{dagger}", *(_text(table, cell) for cell in cells))
+    return Group(grid, *(Text(note, style="dim") for note in table.notes))
+
+
+def _text(table: Table, cell: Cell) -> Text:
+    text = Text(str(cell), style="bold" if cell.best else "")
+    if table.comparable:
+        text.append(f"\n{published_text(cell)}", style="dim")
+    return text

@@ -1,0 +1,190 @@
+"""`hdsweep run`, step by step: plan, data, store, sweep, table."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import InputError
+from orchestrator.events import OnEvent, StopFlag
+from orchestrator.forecast import CPU, H100, Measured, forecast
+from orchestrator.hardware import gpus
+from orchestrator.home import Home
+from orchestrator.plan import Plan, require_ready
+from trainables.config import RunSpec
+from trainables.data.datasets import all_datasets
+
+if TYPE_CHECKING:
+    from orchestrator.report.cells import Table
+    from orchestrator.store import Store
+    from orchestrator.sweep import Options, SweepResult
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a `run` came to."""
+
+    result: "SweepResult"
+    table: "Table"
+    folder: Path
+    """Where the files of the table lie."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 some runs failed, 130 interrupted."""
+        if self.result.interrupted:
+            return 130
+        return 1 if self.result.failed or self.result.blocked else 0
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts for machines."""
+        result = self.result
+        return {
+            "planned": result.planned,
+            "reused": result.reused,
+            "finished": result.finished,
+            "failed": len(result.failed),
+            "blocked": len(result.blocked),
+            "interrupted": result.interrupted,
+            "seconds": round(result.seconds, 3),
+            "table": str(self.folder),
+        }
+
+
+def ready_plan(make: Callable[[], Plan], home: Home, say: Say) -> Plan:
+    """Return a plan whose data is there: generated sets are made, all are checked against it.
+
+    Args:
+        make: plans anew, so that the fingerprints of what was just made come in.
+
+    Raises:
+        InputError: if a dataset or a weight file is missing, or a dataset changed on disk.
+    """
+    plan = make()
+    missing = [each for each in plan.datasets if each.ref.generated and not each.prepared]
+    if missing:
+        from trainables.data.prepare import prepare
+
+        say(f"generating {', '.join(each.ref.name for each in missing)}")
+        for each in missing:
+            info, size = all_datasets()[each.ref.name], each.ref.image_size
+            prepare(info, None, home.path, image_size=size, images=each.expected)
+        plan = make()
+    require_ready(plan)
+    _verify(plan)
+    return plan
+
+
+def _verify(plan: Plan) -> None:
+    """Raise an InputError if a prepared dataset is not what its description says any more."""
+    from trainables.data.errors import DatasetError
+    from trainables.data.store import verify
+
+    for each in plan.datasets:
+        assert each.folder is not None, "`require_ready` lets only prepared data through"
+        try:
+            verify(each.folder)
+        except DatasetError as error:
+            hint = f"remove `{each.folder}` and prepare `{each.ref.name}` again"
+            raise InputError(str(error), hint=hint) from error
+
+
+def run_plan(
+    plan: Plan,
+    home: Home,
+    *,
+    options: "Options",
+    display: Callable[[Plan, Mapping[str, float]], contextlib.AbstractContextManager[OnEvent]],
+    say: Say,
+) -> Outcome:
+    """Run what is missing of a plan, and store and return its table.
+
+    Args:
+        display: opens the view of the sweep, given the plan and the forecast seconds by key.
+        say: prints one line for people.
+
+    Raises:
+        InputError: if another sweep uses the home.
+    """
+    from orchestrator.store import Store
+    from orchestrator.sweep import run_sweep
+
+    with Store.open(home) as store:
+        for key, what in store.reconciled.items():
+            say(f"run {key} had been cut short: {what}")
+        store.begin_sweep(plan)
+        expected = forecast(
+            plan,
+            device=H100 if gpus() else CPU,
+            measured=measured(store),
+            finished=store.finished(),
+        )
+        stop = StopFlag()
+        with display(plan, expected.seconds) as on_event, stopped_by_signals(stop, say):
+            result = run_sweep(
+                plan, store, expected.remaining, options=options, on_event=on_event, stop=stop
+            )
+        table = table_of(plan, store)
+        folder = write_table(store, table)
+        store.end_sweep(complete=result.reused + result.finished == result.planned)
+    return Outcome(result, table, folder)
+
+
+def measured(store: "Store") -> list[Measured]:
+    """Return what finished runs took, to learn from."""
+    finished = store.finished()
+    return [
+        Measured(
+            spec=RunSpec.model_validate(spec),
+            device=_device_name(finished[key].tags.get("hdsweep.device", "cpu")),
+            seconds=finished[key].seconds,
+        )
+        for key, spec in store.specs().items()
+    ]
+
+
+def _device_name(stored: str) -> str:
+    return next((d.name for d in (H100, CPU) if d.name in stored), stored)
+
+
+def table_of(plan: Plan, store: "Store | None") -> "Table":
+    """Return the table of a plan as far as its runs are stored."""
+    from orchestrator.report.cells import make_table
+
+    finished = store.finished() if store else {}
+    failures = store.failures() if store else {}
+    return make_table(
+        plan,
+        {key: run.metrics for key, run in finished.items()},
+        {key: str(failure) for key, failure in failures.items()},
+    )
+
+
+def write_table(store: "Store", table: "Table") -> Path:
+    """Store the table as artifacts of the sweep; return the folder of its files."""
+    from orchestrator.report import write_report
+    from orchestrator.report.records import to_records
+
+    return store.write_table(lambda folder: write_report(table, folder), to_records(table))
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: StopFlag, say: Say) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM drain the sweep, and a second one end it at once."""
+
+    def on_signal(number: int, frame: object) -> None:  # noqa: ARG001
+        if stop.draining:
+            raise KeyboardInterrupt
+        stop.drain()
+        say("stopping: what runs writes a checkpoint first; Ctrl-C again stops at once")
+
+    before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

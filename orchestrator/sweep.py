@@ -1,0 +1,279 @@
+"""The sweep: one Ray Tune experiment that runs a plan.
+
+Tune owns workers, resources and trials. What to start comes from `searcher`, what came of it goes
+to the store, and both happen here, in the driver, which alone writes the store. An attempt is a
+trial of its own: a lost worker is tried again under a new number, so that a worker that was only
+thought lost cannot publish.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.exceptions import OutOfMemoryError
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.attempts import Attempt
+from orchestrator.events import Event, Kind, OnEvent, StopFlag
+from orchestrator.failures import Failure
+from orchestrator.forecast import resources
+from orchestrator.hardware import gpus
+from orchestrator.plan import Plan, PlannedRun
+from orchestrator.ray_session import ray_session
+from orchestrator.searcher import DagSearcher, Frontier
+from orchestrator.store import Store
+from trainables.config import RunSpec
+from trainables.loop import Point
+
+
+@dataclass
+class SweepResult:
+    """What came of a sweep."""
+
+    planned: int
+    reused: int = 0
+    finished: int = 0
+    failed: dict[str, Failure] = field(default_factory=dict)
+    """By key."""
+    blocked: dict[str, str] = field(default_factory=dict)
+    """Runs that could not start: their key, and the key of the run that failed."""
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a plan; changes no result."""
+
+    address: str = "local"
+    """Start Ray on this machine, or join this cluster."""
+    workers: int | None = None
+    """CPU slots on this machine; all cores by default."""
+    retries: int = 2
+    """Further attempts after an error or a lost worker."""
+    keep_weights: bool = False
+    """Store the weights of fine-tunings too."""
+    checkpoint_seconds: float = 120.0
+    report_seconds: float = 2.0
+
+
+class Sweep:
+    """The driver's side of one sweep: hands runs out, takes results in."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        remaining: Mapping[str, float],
+        *,
+        options: Options,
+        on_event: OnEvent,
+        stop: StopFlag,
+    ) -> None:
+        self._store, self._options = store, options
+        self._on_event, self._stop = on_event, stop
+        finished = store.finished()
+        self._artifacts: dict[str, Path] = {}
+        self._attempts: dict[str, tuple[PlannedRun, Attempt]] = {}
+        self._tries: dict[str, int] = {}
+        self.result = SweepResult(planned=len(plan.runs))
+        waiting = []
+        for run in plan.runs:
+            if run.key in finished:
+                stored = finished[run.key]
+                self._artifacts[run.key] = stored.artifacts
+                self.result.reused += 1
+                self._tell("reused", run, metrics=stored.metrics, seconds=stored.seconds)
+            else:
+                waiting.append(run)
+        self._frontier = Frontier(waiting, self._artifacts, remaining)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the configuration of the next trial, recorded in the store before it starts."""
+        if self._frontier.exhausted or self._stop.draining:
+            return str(Searcher.FINISHED)
+        run = self._frontier.take()
+        if run is None:
+            return None
+        attempt = self._store.start(run)
+        self._attempts[trial_id] = (run, attempt)
+        self._tries[run.key] = self._tries.get(run.key, 0) + 1
+        return self._configuration(run, attempt)
+
+    def started(self, trial_id: str) -> None:
+        """Note that a worker has begun."""
+        run, attempt = self._attempts[trial_id]
+        self._tell("started", run, attempt=attempt.number)
+
+    def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Take in a result: a sign of life, the end of a run, or a failure."""
+        run, attempt = self._attempts[trial_id]
+        if "failure" in result:
+            failure = Failure(**json.loads(result["failure"]), attempt=attempt.number)
+            self._failed(trial_id, failure)
+            return
+        points = [Point(*row) for row in result["points"]]
+        if result["done"]:
+            self._finished(trial_id)
+            return
+        self._store.log_points(run.key, points)
+        self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
+
+    def lost(self, trial_id: str, error: BaseException | None) -> None:
+        """Take in that a worker died."""
+        if trial_id not in self._attempts:
+            return  # Its end had been taken in before.
+        kind: Any = "out_of_memory" if isinstance(error, OutOfMemoryError) else "worker_lost"
+        first_line = str(error).strip().splitlines()[0] if error else "the worker died"
+        _, attempt = self._attempts[trial_id]
+        self._failed(trial_id, Failure(kind, first_line, str(error), attempt.number))
+
+    def _finished(self, trial_id: str) -> None:
+        run, attempt = self._attempts.pop(trial_id)
+        stored = self._store.commit(run.key, attempt)
+        self._artifacts[run.key] = stored.artifacts
+        self._frontier.finish(run.key)
+        self.result.finished += 1
+        self._tell(
+            "finished",
+            run,
+            attempt=attempt.number,
+            fraction=1.0,
+            metrics=stored.metrics,
+            seconds=stored.seconds,
+        )
+
+    def _failed(self, trial_id: str, failure: Failure) -> None:
+        run, attempt = self._attempts.pop(trial_id)
+        self._store.fail(run.key, attempt, failure)
+        if not failure.permanent and self._tries[run.key] <= self._options.retries:
+            self._frontier.put_back(run.key)
+            self._tell("retrying", run, attempt=attempt.number, message=str(failure))
+            return
+        self.result.failed[run.key] = failure
+        self._tell("failed", run, attempt=attempt.number, message=str(failure))
+        for blocked in self._frontier.give_up(run.key):
+            self.result.blocked[blocked.key] = run.key
+            self._tell("blocked", blocked, message=f"{run.label} failed")
+
+    def _configuration(self, run: PlannedRun, attempt: Attempt) -> dict[str, Any]:
+        assert run.dataset_folder is not None, "`require_ready` lets only prepared data through"
+        places = {
+            "dataset": run.dataset_folder,
+            "checkpoints": attempt.checkpoints,
+            "artifacts": attempt.artifacts,
+            "pretrained": self._artifacts[run.needs] if run.needs else None,
+            "backbone": run.backbone,
+        }
+        return {
+            "spec": run.spec.model_dump(mode="json"),
+            "places": {
+                **{name: str(path) if path else None for name, path in places.items()},
+                "device": "auto",
+                "keep_weights": run.pretraining or self._options.keep_weights,
+            },
+            "attempt": attempt.number,
+            "log": str(attempt.log),
+            "checkpoint_seconds": self._options.checkpoint_seconds,
+            "report_seconds": self._options.report_seconds,
+        }
+
+    def _tell(self, kind: Kind, run: PlannedRun, **details: Any) -> None:
+        self._on_event(Event(kind=kind, run=run, time=time.time(), **details))
+
+
+class _Reporter(tune.Callback):  # type: ignore[misc]
+    """Passes what Tune sees on to the sweep."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
+        self._sweep.started(trial.trial_id)
+
+    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
+        self._sweep.reported(trial.trial_id, result)
+
+    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
+        self._sweep.lost(trial.trial_id, trial.get_error())
+
+
+class _Drain(FIFOScheduler):  # type: ignore[misc]
+    """Stops each trial at its next result once somebody asked for it."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def on_trial_result(self, *_: Any) -> str:
+        return str(self.STOP if self._stop.draining else self.CONTINUE)
+
+
+def run_sweep(
+    plan: Plan,
+    store: Store,
+    remaining: Mapping[str, float],
+    *,
+    options: Options,
+    on_event: OnEvent,
+    stop: StopFlag,
+) -> SweepResult:
+    """Run what is missing of a plan and return what came of it.
+
+    Args:
+        plan: every dataset and weight file that it needs is there.
+        store: open for writing.
+        remaining: seconds of the longest path from each run, by key.
+        options: where to run, how often to try, what to keep.
+        on_event: told of every change, from this thread.
+        stop: may be set at any time.
+
+    Raises:
+        InputError: if the Ray cluster asked for is not there.
+    """
+    start = time.monotonic()
+    sweep = Sweep(plan, store, remaining, options=options, on_event=on_event, stop=stop)
+    if sweep.result.reused < sweep.result.planned:
+        with ray_session(options.address, workers=options.workers):
+            _fit(sweep, plan, stop)
+    sweep.result.interrupted = stop.draining
+    sweep.result.seconds = time.monotonic() - start
+    return sweep.result
+
+
+def _fit(sweep: Sweep, plan: Plan, stop: StopFlag) -> None:
+    """Run the one Tune experiment of the sweep to its end."""
+    from trainables.tune_adapter import RunTrainable
+
+    memory = [gpu.memory_gb for gpu in gpus()]
+    gpu_gb = min(memory) if memory else None
+
+    def slots(config: dict[str, Any]) -> dict[str, float]:
+        needed = resources(RunSpec.model_validate(config["spec"]), gpu_gb=gpu_gb)
+        return {"cpu": needed.cpus, "gpu": needed.gpus}
+
+    with tempfile.TemporaryDirectory(prefix="hdsweep-tune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(RunTrainable, slots),
+            tune_config=tune.TuneConfig(
+                num_samples=-1,
+                search_alg=DagSearcher(sweep.suggest),
+                scheduler=_Drain(stop),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=plan.study,
+                storage_path=folder,
+                callbacks=[_Reporter(sweep)],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+        tuner.fit()

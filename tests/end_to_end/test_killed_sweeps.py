@@ -1,0 +1,135 @@
+"""A sweep whose driver or workers are killed ends with the table of one left alone.
+
+The command line as a user runs it, real training at smoke scale, a few rows and one target of each
+kind. SIGKILL, so that nothing can be tidied up.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+# Four pretrainings and eight fine-tunings; both adaptations; two kinds of target.
+SELECTION = ["--methods", "hybrid_ft,diffusion_ledm", "--targets", "ph2,montgomery"]
+SELECTION += ["--seeds", "0,1"]
+RUNS = 12
+PATIENCE_S = 240
+
+
+def hdsweep(verb, home, *arguments):
+    """Return the command of one `hdsweep` call."""
+    command = [sys.executable, "-m", "orchestrator.cli", verb, "table2", "--scale", "smoke"]
+    return [*command, *SELECTION, "--home", str(home), "--json", *arguments]
+
+
+def completed(verb, home, *arguments, exit_code=0):
+    """Run to the end and return the JSON of the last line of standard output."""
+    done = subprocess.run(
+        hdsweep(verb, home, *arguments),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == exit_code, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(home):
+    """Return the report, without what may differ between two sweeps: nothing."""
+    return completed("report", home)
+
+
+def finished(home):
+    """Return how many runs have a published result."""
+    return len(list(home.glob("artifacts/*/artifacts/result.json")))
+
+
+def wait_until(condition, driver):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "the sweep did not get that far"
+        assert driver.poll() is None, "the sweep ended before it could be killed"
+        time.sleep(0.02)
+
+
+def workers_of(driver):
+    """Return the processes of the trainables that descend from the driver."""
+    parents = {}
+    names = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = status.read_text()
+            title = (status.parent / "cmdline").read_text().split("\0")[0]
+        except OSError:
+            continue
+        pid = int(status.parent.name)
+        parents[pid] = int(text.rpartition(")")[2].split()[1])
+        names[pid] = title
+
+    def descends(pid):
+        while pid in parents:
+            if pid == driver.pid:
+                return True
+            pid = parents[pid]
+        return False
+
+    return [p for p, name in names.items() if name.startswith("ray::RunTrainable") and descends(p)]
+
+
+def start(home):
+    return subprocess.Popen(
+        hdsweep("run", home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    home = tmp_path_factory.mktemp("undisturbed")
+    summary = completed("run", home)
+    assert (summary["planned"], summary["finished"], summary["failed"]) == (RUNS, RUNS, 0)
+    return table(home)
+
+
+def test_the_driver_killed_at_three_moments(undisturbed, tmp_path):
+    for moment in (1, 4, 8):
+        driver = start(tmp_path)
+        wait_until(lambda wanted=moment: finished(tmp_path) >= wanted, driver)
+        # The driver alone: Ray's own processes must notice and go by themselves.
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        before = finished(tmp_path)
+        assert moment <= before < RUNS
+    summary = completed("run", tmp_path)
+    assert summary["reused"] + summary["finished"] == RUNS
+    assert summary["reused"] >= before
+    assert table(tmp_path) == undisturbed
+
+
+def test_workers_killed_at_three_moments(undisturbed, tmp_path):
+    driver = start(tmp_path)
+    for moment in (0, 3, 7):
+        wait_until(
+            lambda wanted=moment: finished(tmp_path) >= wanted and workers_of(driver), driver
+        )
+        os.kill(workers_of(driver)[0], signal.SIGKILL)
+    _, errors = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 0, errors.decode()[-3000:]
+    assert table(tmp_path) == undisturbed
+
+
+def test_running_again_trains_nothing(undisturbed, tmp_path_factory):
+    home = tmp_path_factory.getbasetemp() / "undisturbed0"
+    summary = completed("run", home)
+    assert (summary["reused"], summary["finished"]) == (RUNS, 0)
+    assert table(home) == undisturbed

@@ -1,0 +1,45 @@
+"""Who may import whom, as far as only running the code shows it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+import trainables
+
+ROOT = Path(__file__).parents[1]
+
+
+def imported(code):
+    """Return the top-level modules that a fresh interpreter holds after `code`."""
+    script = f"{code}\nimport sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+def test_planning_imports_neither_torch_nor_ray_nor_mlflow():
+    code = (
+        "from orchestrator import cli, plan\n"
+        "from trainables import config, methods, registry\n"
+        "from trainables.data import datasets\n"
+        "methods.all_methods(), datasets.all_datasets()"
+    )
+    assert not imported(code) & {"torch", "ray", "mlflow", "numpy", "pandas"}
+
+
+def test_a_gpu_machine_with_only_pytorch_can_train():
+    code = (
+        "from trainables import execute, registry\n"
+        "for task in registry.TASKS: registry.load(task)\n"
+        "from trainables.networks import deeplab, segformer"
+    )
+    assert not imported(code) & {"ray", "mlflow", "optuna", "typer"}
+
+
+@pytest.mark.parametrize("package", [orchestrator, trainables])
+def test_the_generic_package_names_are_ours(package):
+    assert Path(package.__file__).is_relative_to(ROOT)
