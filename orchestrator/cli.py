@@ -17,6 +17,7 @@ import typer
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home, open_home
 from orchestrator.plan import Plan, load_plan
+from orchestrator.wording import in_short, one_line
 
 app = typer.Typer(
     name="hdsweep",
@@ -29,6 +30,8 @@ data_app = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 DEFAULT_HOME = Path("~/.hdsweep")
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
+MOST_NAMED = 4  # Runs that a summary lists by name.
 
 StudyArgument = Annotated[str, typer.Argument(help="A study by name (table2), or its .toml file.")]
 HomeOption = Annotated[
@@ -57,9 +60,6 @@ def main() -> None:
     except HdsweepError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("interrupted; the same command goes on where it stopped")
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read standard output has gone; nothing is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -111,7 +111,9 @@ def run(
     Exit status: 0 done, 1 some runs failed and the rest is stored, 2 wrong input, 130 interrupted:
     the same command goes on where it stopped.
     """
-    from orchestrator.progress import KINDS, SweepView, open_display
+    from orchestrator.display import KINDS, open_display
+    from orchestrator.hardware import gpus
+    from orchestrator.progress import SweepView
     from orchestrator.running import ready_plan, run_plan
 
     if progress not in KINDS:
@@ -134,13 +136,20 @@ def run(
     from orchestrator.sweep import Options
 
     options = Options(address=address, workers=workers, retries=retries, keep_weights=keep_weights)
-    outcome = run_plan(
-        plan,
-        opened,
-        options=options,
-        display=lambda plan, seconds: open_display(SweepView(plan, seconds), progress),
-        say=say,
-    )
+    memory = [gpu.memory_gb for gpu in gpus()]
+    try:
+        outcome = run_plan(
+            plan,
+            opened,
+            options=options,
+            display=lambda plan, seconds: open_display(
+                SweepView(plan, seconds, gpu_gb=min(memory, default=None)), progress
+            ),
+            say=say,
+        )
+    except KeyboardInterrupt:
+        say(INTERRUPTED)
+        raise typer.Exit(130) from None
     if as_json:
         print_json(outcome.summary())
     else:
@@ -297,7 +306,8 @@ def ui(
     from orchestrator.ui import serve
 
     opened = Home(home.expanduser().absolute())
-    raise typer.Exit(serve(opened.path, port=port, host=host, open_browser=open_browser))
+    ended = serve(opened.path, port=port, host=host, open_browser=open_browser, tell=typer.echo)
+    raise typer.Exit(ended)
 
 
 @app.command()
@@ -379,11 +389,14 @@ def _tell_failures(plan: Plan, result: Any) -> None:
     for key, failure in result.failed.items():
         causes.setdefault(str(failure), []).append(plan.by_key[key].label)
     for cause, labels in causes.items():
-        say(f"failed: {', '.join(labels)}: {cause}")
-    if result.blocked:
-        say(f"not started: {len(result.blocked)} runs that need one that failed")
+        say(f"failed: {in_short(labels, most=MOST_NAMED)}: {one_line(cause)}")
+    waiting: dict[str, list[str]] = {}
+    for key, needed in result.blocked.items():
+        waiting.setdefault(plan.by_key[needed].label, []).append(plan.by_key[key].label)
+    for needed, labels in waiting.items():
+        say(f"blocked by `{needed}`: {in_short(labels, most=MOST_NAMED)}")
     if result.interrupted:
-        say("interrupted; the same command goes on where it stopped")
+        say(INTERRUPTED)
 
 
 if __name__ == "__main__":

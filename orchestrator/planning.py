@@ -1,7 +1,7 @@
 """`hdsweep plan`: what would run, why, and what it would take."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from orchestrator.hardware import cpu_cores, gpus
 from orchestrator.home import Home
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.why import Reason, reasons
+from orchestrator.wording import duration, in_short
+
+MOST_REASONS = 3  # Of the runs of one row, that the short form lists.
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def _every_run(explained: Explained) -> Table:
     table = Table("key", "run", "why", "forecast", title=_title(explained.plan))
     for run in explained.plan.runs:
         seconds = explained.forecast.seconds.get(run.key)
-        took = _duration(seconds) if seconds is not None else ""
+        took = duration(seconds) if seconds is not None else ""
         table.add_row(run.key, run.label, str(explained.reasons[run.key]), took)
     return table
 
@@ -97,10 +100,24 @@ def _by_row(explained: Explained) -> Table:
         groups.setdefault(run.label if run.pretraining else run.methods[0], []).append(run)
     for name, runs in groups.items():
         seconds = sum(explained.forecast.seconds.get(run.key, 0.0) for run in runs)
-        why = Counter(explained.reasons[run.key].text for run in runs)
-        text = "; ".join(f"{n} {each}" if len(why) > 1 else each for each, n in why.most_common(3))
-        table.add_row(name, str(len(runs)), text, _duration(seconds) if seconds else "")
+        why = _in_words(explained.reasons[run.key] for run in runs)
+        table.add_row(name, str(len(runs)), why, duration(seconds) if seconds else "")
     return table
+
+
+def _in_words(found: Iterable[Reason]) -> str:
+    """Return the reasons of several runs, each once with how often it applies."""
+    texts = Counter(
+        "after its pretraining" if each.kind == "waits" else each.text for each in found
+    )
+    if len(texts) == 1:
+        return next(iter(texts))
+    return in_short([f"{n} {text}" for text, n in texts.most_common()], most=MOST_REASONS)
+
+
+def _short(reason: Reason) -> str:
+    """Return a reason without the name of the run it waits for, which differs by source."""
+    return "new, after its pretraining" if reason.kind == "waits" else reason.text
 
 
 def _footer(explained: Explained) -> Iterator[Text]:
@@ -112,8 +129,8 @@ def _footer(explained: Explained) -> Iterator[Text]:
         f"{len(plan.runs) - pretrainings} fine-tunings ({costs.hours('fine-tuning'):.3g} {unit})"
     )
     yield Text(
-        f"on {explained.slots} at once: {_duration(costs.wall_seconds(explained.slots))}; "
-        f"no number of devices is faster than {_duration(costs.longest_path)}"
+        f"on {explained.slots} at once: {duration(costs.wall_seconds(explained.slots))}; "
+        f"no number of devices is faster than {duration(costs.longest_path)}"
     )
     learned = "measured runs of this home" if costs.learned else "the built-in cost model"
     yield Text(f"forecast from {learned}; none of it has been started", style="dim")
@@ -127,11 +144,3 @@ def _footer(explained: Explained) -> Iterator[Text]:
 def _title(plan: Plan) -> str:
     generated = ", GENERATED DATA" if plan.generated else ""
     return f"{plan.title}, scale {plan.scale}{generated}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -1,35 +1,24 @@
-"""The sweep: one Ray Tune experiment that runs a plan.
+"""The driver's side of a sweep: hands runs out, takes results in, and alone writes the store.
 
-Tune owns workers, resources and trials. What to start comes from `searcher`, what came of it goes
-to the store, and both happen here, in the driver, which alone writes the store. An attempt is a
-trial of its own: a lost worker is tried again under a new number, so that a worker that was only
-thought lost cannot publish.
+Workers, resources and trials are Ray Tune's (`experiment`). An attempt is a trial of its own: a run
+whose worker is lost is tried again under a new number, so that a worker that was only thought lost
+cannot publish.
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ray import tune
-from ray.exceptions import OutOfMemoryError
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
-
 from orchestrator.attempts import Attempt
 from orchestrator.events import Event, Kind, OnEvent, StopFlag
 from orchestrator.failures import Failure
-from orchestrator.forecast import resources
-from orchestrator.hardware import gpus
+from orchestrator.frontier import Frontier
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.ray_session import ray_session
-from orchestrator.searcher import DagSearcher, Frontier
 from orchestrator.store import Store
-from trainables.config import RunSpec
 from trainables.loop import Point
 
 
@@ -95,10 +84,16 @@ class Sweep:
                 waiting.append(run)
         self._frontier = Frontier(waiting, self._artifacts, remaining)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the configuration of the next trial, recorded in the store before it starts."""
-        if self._frontier.exhausted or self._stop.draining:
-            return str(Searcher.FINISHED)
+    @property
+    def over(self) -> bool:
+        """Whether nothing will be started any more."""
+        return self._frontier.exhausted or self._stop.draining
+
+    def start_next(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the configuration of the next trial, recorded in the store before it starts.
+
+        None if no run is ready just now.
+        """
         run = self._frontier.take()
         if run is None:
             return None
@@ -126,14 +121,14 @@ class Sweep:
         self._store.log_points(run.key, points)
         self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
 
-    def lost(self, trial_id: str, error: BaseException | None) -> None:
+    def lost(self, trial_id: str, message: str, *, out_of_memory: bool) -> None:
         """Take in that a worker died."""
         if trial_id not in self._attempts:
             return  # Its end had been taken in before.
-        kind: Any = "out_of_memory" if isinstance(error, OutOfMemoryError) else "worker_lost"
-        first_line = str(error).strip().splitlines()[0] if error else "the worker died"
         _, attempt = self._attempts[trial_id]
-        self._failed(trial_id, Failure(kind, first_line, str(error), attempt.number))
+        kind: Any = "out_of_memory" if out_of_memory else "worker_lost"
+        first_line = message.strip().partition("\n")[0] or "the worker died"
+        self._failed(trial_id, Failure(kind, first_line, message, attempt.number))
 
     def _finished(self, trial_id: str) -> None:
         run, attempt = self._attempts.pop(trial_id)
@@ -189,33 +184,6 @@ class Sweep:
         self._on_event(Event(kind=kind, run=run, time=time.time(), **details))
 
 
-class _Reporter(tune.Callback):  # type: ignore[misc]
-    """Passes what Tune sees on to the sweep."""
-
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
-
-    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
-        self._sweep.started(trial.trial_id)
-
-    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
-        self._sweep.reported(trial.trial_id, result)
-
-    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        self._sweep.lost(trial.trial_id, trial.get_error())
-
-
-class _Drain(FIFOScheduler):  # type: ignore[misc]
-    """Stops each trial at its next result once somebody asked for it."""
-
-    def __init__(self, stop: StopFlag) -> None:
-        super().__init__()
-        self._stop = stop
-
-    def on_trial_result(self, *_: Any) -> str:
-        return str(self.STOP if self._stop.draining else self.CONTINUE)
-
-
 def run_sweep(
     plan: Plan,
     store: Store,
@@ -242,38 +210,9 @@ def run_sweep(
     sweep = Sweep(plan, store, remaining, options=options, on_event=on_event, stop=stop)
     if sweep.result.reused < sweep.result.planned:
         with ray_session(options.address, workers=options.workers):
-            _fit(sweep, plan, stop)
+            from orchestrator.experiment import run_experiment
+
+            run_experiment(sweep, plan.study, stop)
     sweep.result.interrupted = stop.draining
     sweep.result.seconds = time.monotonic() - start
     return sweep.result
-
-
-def _fit(sweep: Sweep, plan: Plan, stop: StopFlag) -> None:
-    """Run the one Tune experiment of the sweep to its end."""
-    from trainables.tune_adapter import RunTrainable
-
-    memory = [gpu.memory_gb for gpu in gpus()]
-    gpu_gb = min(memory) if memory else None
-
-    def slots(config: dict[str, Any]) -> dict[str, float]:
-        needed = resources(RunSpec.model_validate(config["spec"]), gpu_gb=gpu_gb)
-        return {"cpu": needed.cpus, "gpu": needed.gpus}
-
-    with tempfile.TemporaryDirectory(prefix="hdsweep-tune-") as folder:
-        tuner = tune.Tuner(
-            tune.with_resources(RunTrainable, slots),
-            tune_config=tune.TuneConfig(
-                num_samples=-1,
-                search_alg=DagSearcher(sweep.suggest),
-                scheduler=_Drain(stop),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=plan.study,
-                storage_path=folder,
-                callbacks=[_Reporter(sweep)],
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=0),
-            ),
-        )
-        tuner.fit()

@@ -1,83 +1,154 @@
-"""`hdsweep ui`: the MLflow UI over a home folder, on this machine only.
+"""`hdsweep ui`: the MLflow server over a home folder, for the people on this machine only.
 
-MLflow's server has no authentication, so it listens on a loopback address and nowhere else; from
-another machine, tunnel to it with `ssh -L`.
+MLflow has no authentication here, so the server answers on the loopback address and to requests
+that name it, and to nobody else. From another machine, tunnel to it with ssh.
 """
 
+import contextlib
 import ipaddress
+import os
+import signal
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 import webbrowser
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home
 
-READY_S = 60.0
+START_SECONDS = 90.0
+STOP_SECONDS = 10.0
+
+ENVIRONMENT = {
+    # Its job runner is for features that need a language model, and starts processes of its own.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
-def serve(path: Path, *, port: int, host: str, open_browser: bool) -> int:
-    """Serve until interrupted; return the exit status.
+def serve(
+    home: Path,
+    *,
+    port: int,
+    host: str = "127.0.0.1",
+    open_browser: bool = False,
+    tell: Callable[[str], None],
+) -> int:
+    """Serve the MLflow UI until it is interrupted; returns the exit status.
+
+    Args:
+        host: a loopback address or `localhost`.
+        tell: takes the address once the server answers.
 
     Raises:
-        InputError: if `host` is not a loopback address, or nothing has been stored yet.
-        HdsweepError: if the server does not come up.
+        InputError: if the host is reachable from elsewhere, the port is taken, or nothing has ever
+            been stored in the home.
+        HdsweepError: if the server does not start.
     """
-    home = Home(path)
-    _require_loopback(host)
-    if not home.exists():
+    _refuse_open_hosts(host)
+    opened = Home(home)
+    if not opened.exists():
         raise InputError(
-            f"nothing has been stored in `{path}` yet",
-            hint="run a study first, such as `hdsweep run table2 --scale demo`",
+            f"home folder `{home}` has nothing stored yet",
+            hint="`hdsweep run table2 --scale demo`",
         )
-    server = subprocess.Popen(command(home, host, port), start_new_session=True)
-    try:
-        url = f"http://{host}:{port}"
-        _wait_until_ready(url, server)
-        sys.stderr.write(f"MLflow UI: {url} (Ctrl-C ends it)\n")
+    _refuse_taken_port(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    log = opened.logs / "ui.log"
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _interruptible(), _server(opened, host, port, log) as server:
+        _await_health(url, server, log)
+        tell(url)
         if open_browser:
             webbrowser.open(url)
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.terminate()
-        server.wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            return server.wait()
+    return 0
 
 
-def command(home: Home, host: str, port: int) -> list[str]:
-    """Return the command of the server."""
-    return [
-        *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", f"sqlite:///{home.database}"),
-        *("--default-artifact-root", home.artifacts.as_uri()),
-        *("--host", host, "--port", str(port), "--workers", "1"),
-    ]
-
-
-def _require_loopback(host: str) -> None:
+def _refuse_open_hosts(host: str) -> None:
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
     if not loopback:
         raise InputError(
-            f"--host {host}: the UI has no password and listens on loopback addresses only",
-            hint="from another machine: `ssh -L 5000:127.0.0.1:5000 HERE`, then open localhost:5000",
+            f"host `{host}` is not a loopback address: the MLflow UI has no password",
+            hint="leave --host out, and tunnel: `ssh -L 5000:127.0.0.1:5000 this-machine`",
         )
 
 
-def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise HdsweepError(f"the MLflow server ended with status {server.returncode}")
+def _refuse_taken_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise HdsweepError(f"the MLflow server did not answer at {url} within {READY_S:.0f} s")
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} on {host} cannot be used: {error.strerror}",
+                hint=f"another one: `hdsweep ui --port {port + 1}`",
+            ) from error
+
+
+@contextlib.contextmanager
+def _server(home: Home, host: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Have the server running; it and all its children are gone afterwards."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{home.database}"]
+    command += ["--artifacts-destination", home.artifacts.as_uri(), "--workers", "1"]
+    names = dict.fromkeys(["localhost", "127.0.0.1", f"[{host}]" if ":" in host else host])
+    command += ["--allowed-hosts", ",".join(f"{name}:{port}" for name in names)]
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | ENVIRONMENT,
+            # A group of its own: Ctrl-C reaches us alone, and we end all of it.
+            start_new_session=True,
+            umask=0o077,
+        )
+    try:
+        yield server
+    finally:
+        _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end the server as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _await_health(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    # Straight to the loopback address, whatever proxy the environment names.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), opener.open(f"{url}/health", timeout=2):
+            return
+        time.sleep(0.2)
+    raise HdsweepError("the MLflow server does not start", hint=f"its output is in `{log}`")

@@ -1,14 +1,6 @@
-"""Which run starts next: one whose pretraining is stored, and of those the longest path first.
+"""Which run starts next: one whose pretraining is stored, and of those the longest path first."""
 
-`Frontier` is the order itself, free of Ray. `DagSearcher` is the search algorithm through which
-Ray Tune asks for it: Tune knows of no dependencies between trials, but a search algorithm may
-answer that there is nothing to start just now.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-from ray.tune.search import Searcher
+from collections.abc import Iterable, Mapping
 
 from orchestrator.plan import PlannedRun
 
@@ -64,30 +56,3 @@ class Frontier:
                 lost.add(run.key)
                 blocked.append(run)
         return blocked
-
-
-class DagSearcher(Searcher):  # type: ignore[misc]
-    """Asks `suggest` for the configuration of the next trial.
-
-    Args:
-        suggest: trial id -> configuration, None if nothing is ready, or `Searcher.FINISHED`.
-    """
-
-    def __init__(self, suggest: Callable[[str], dict[str, Any] | str | None]) -> None:
-        super().__init__()
-        self._suggest = suggest
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the configuration of the next trial."""
-        return self._suggest(trial_id)
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Learn nothing: the sweep's callback sees results and causes as a whole."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the store is the truth, and the plan is made anew from it."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing."""

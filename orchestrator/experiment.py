@@ -1,0 +1,119 @@
+"""The one Ray Tune experiment of a sweep.
+
+Tune knows of no dependencies between trials, but it asks a search algorithm for the next one, and a
+search algorithm may answer that there is nothing to start just now. Everything Tune learns is
+passed to the sweep; nothing of Tune's own state is ever restored from.
+"""
+
+import tempfile
+from typing import Any
+
+from ray import tune
+from ray.exceptions import OutOfMemoryError
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.events import StopFlag
+from orchestrator.forecast import resources
+from orchestrator.hardware import gpus
+from orchestrator.sweep import Sweep
+from trainables.config import RunSpec
+from trainables.tune_adapter import RunTrainable
+
+
+class _OfThisProcess:
+    """Leaves its attributes behind when Tune writes down how to restore the experiment.
+
+    We never restore: the plan is made anew from the store. What the sweep holds (the database, the
+    terminal) cannot be written down anyway.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Dependencies(_OfThisProcess, Searcher):  # type: ignore[misc]
+    """Lets the sweep say what starts next."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        super().__init__()
+        self._sweep = sweep
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles what it is given, but a sweep holds a database and a terminal.
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        return str(self.FINISHED) if self._sweep.over else self._sweep.start_next(trial_id)
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Learn nothing here: `_Reporter` sees results and causes as a whole."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the store is the truth, and the plan is made anew from it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+
+class _Reporter(_OfThisProcess, tune.Callback):  # type: ignore[misc]
+    """Passes what Tune sees on to the sweep."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles what it is given, but a sweep holds a database and a terminal.
+        return {}
+
+    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
+        self._sweep.started(trial.trial_id)
+
+    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
+        self._sweep.reported(trial.trial_id, result)
+
+    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
+        error = trial.get_error()
+        out_of_memory = isinstance(error, OutOfMemoryError)
+        self._sweep.lost(trial.trial_id, str(error or ""), out_of_memory=out_of_memory)
+
+
+class _Drain(_OfThisProcess, FIFOScheduler):  # type: ignore[misc]
+    """Stops each trial at its next result once somebody asked for it."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def on_trial_result(self, *_: Any) -> str:
+        return str(self.STOP if self._stop.draining else self.CONTINUE)
+
+
+def run_experiment(sweep: Sweep, name: str, stop: StopFlag) -> None:
+    """Run a sweep to its end, or until it has drained."""
+    memory = [gpu.memory_gb for gpu in gpus()]
+    gpu_gb = min(memory) if memory else None
+
+    def slots(config: dict[str, Any]) -> dict[str, float]:
+        needed = resources(RunSpec.model_validate(config["spec"]), gpu_gb=gpu_gb)
+        return {"cpu": needed.cpus, "gpu": needed.gpus}
+
+    with tempfile.TemporaryDirectory(prefix="hdsweep-tune-") as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(RunTrainable, slots),
+            tune_config=tune.TuneConfig(
+                num_samples=-1,
+                search_alg=_Dependencies(sweep),
+                scheduler=_Drain(stop),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=folder,
+                callbacks=[_Reporter(sweep)],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+        tuner.fit()
