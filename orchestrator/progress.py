@@ -76,6 +76,7 @@ class SweepView:
         self.runs = {run.key: RunView(run) for run in plan.runs}
         self._expected, self._gpu_gb = expected, gpu_gb
         self._most_at_once = 1
+        self._begun = False
 
     def take(self, event: Event) -> None:
         """Take in what happened."""
@@ -84,6 +85,7 @@ class SweepView:
             view.occupied += max(event.time - view.started, 0.0)
         if event.kind == "started":
             view.started, view.fraction = event.time, 0.0
+            self._begun = True
         view.state = STATE_AFTER[event.kind]
         view.reused = event.kind == "reused"
         view.fraction = max(view.fraction, event.fraction)
@@ -135,7 +137,7 @@ class SweepView:
         The forecast, corrected by what runs of the same kind took in this sweep, over as many
         workers as have been seen at once; never less than the longest path.
         """
-        if not any(view.started for view in self.runs.values()):
+        if not self._begun:
             return None
         corrections, overall = self._corrections()
         left = {

@@ -128,6 +128,8 @@ def run_plan(
             result = run_sweep(
                 plan, store, expected.remaining, options=options, on_event=on_event, stop=stop
             )
+        if result.interrupted:
+            store.reconcile()  # What was stopped must not look as if it were running.
         table = table_of(plan, store)
         folder = write_table(store, table)
         store.end_sweep(complete=result.reused + result.finished == result.planned)

@@ -18,7 +18,7 @@ from orchestrator.failures import Failure
 from orchestrator.frontier import Frontier
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.ray_session import ray_session
-from orchestrator.store import Store
+from orchestrator.store import DamagedResultError, Store
 from trainables.loop import Point
 
 
@@ -115,7 +115,7 @@ class Sweep:
             self._failed(trial_id, failure)
             return
         points = [Point(*row) for row in result["points"]]
-        if result["done"]:
+        if result["finished"]:
             self._finished(trial_id)
             return
         self._store.log_points(run.key, points)
@@ -131,8 +131,14 @@ class Sweep:
         self._failed(trial_id, Failure(kind, first_line, message, attempt.number))
 
     def _finished(self, trial_id: str) -> None:
-        run, attempt = self._attempts.pop(trial_id)
-        stored = self._store.commit(run.key, attempt)
+        run, attempt = self._attempts[trial_id]
+        try:
+            stored = self._store.commit(run.key, attempt)
+        except DamagedResultError as error:
+            # A full or failing disk: the attempt counts as failed, the sweep goes on.
+            self._failed(trial_id, Failure("error", str(error), attempt=attempt.number))
+            return
+        del self._attempts[trial_id]
         self._artifacts[run.key] = stored.artifacts
         self._frontier.finish(run.key)
         self.result.finished += 1

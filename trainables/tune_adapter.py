@@ -13,6 +13,9 @@ also a sign of life. For a Ray user who never saw our command line:
         tune_config=tune.TuneConfig(metric="test_jaccard", mode="max", reuse_actors=True),
     ).fit()
 
+Without `report_seconds`, such a user gets one result per run, at its end, which has every metric: Tune
+insists on the metric it was told of in each result.
+
 What goes wrong in a run is reported, not raised: the actor lives on for the next run, and the cause
 arrives whole. Only a killed process is an error to Tune.
 """
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import traceback
@@ -37,7 +41,6 @@ from trainables.data.errors import DatasetError
 from trainables.execute import Session
 from trainables.loop import Diverged, Places
 
-REPORT_SECONDS = 2.0
 CHECKPOINT_SECONDS = 120.0
 LONGEST_MESSAGE = 2000  # Characters; the whole of it is in the log of the attempt.
 
@@ -54,7 +57,7 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         attempt, report_seconds, checkpoint_seconds, log: optional.
 
     Reports:
-        key, update, fraction, every logged value by its name, the final metrics at the end;
+        key, update, fraction, finished, every logged value by its name, the final metrics at the end;
         `points` as rows of (name, step, value, time in ms); `failure`, JSON, if the run failed.
     """
 
@@ -108,12 +111,14 @@ class RunTrainable(Trainable):  # type: ignore[misc]
             )
 
     def _advanced(self, session: Session) -> dict[str, Any]:
-        progress = session.advance_for(self._config.get("report_seconds", REPORT_SECONDS))
+        progress = session.advance_for(self._config.get("report_seconds", math.inf))
         report = {
             "key": self._key,
             "update": progress.update,
             "fraction": progress.fraction,
             "points": [[p.name, p.step, p.value, p.time_ms] for p in progress.points],
+            # Tune sets `done` itself when it stops a trial early; this one is ours.
+            "finished": progress.done,
             "done": progress.done,
             **{point.name: point.value for point in session.run.history},
         }

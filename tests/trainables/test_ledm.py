@@ -33,7 +33,8 @@ def full_size(maps):
 def test_gathered_pixels_are_those_of_the_resized_maps(maps):
     image, row, column = (i.flatten() for i in torch.where(torch.ones(2, SIDE, SIDE)))
     expected = full_size(maps).permute(0, 2, 3, 1)[image, row, column]
-    gathered = PixelGather(maps, SIDE)(image, row, column)
+    one_by_one = ([m[i : i + 1] for m in maps] for i in range(2))
+    gathered = PixelGather(one_by_one, 2, SIDE)(image, row, column)
     torch.testing.assert_close(gathered, expected, atol=5e-7, rtol=0)
 
 
@@ -126,7 +127,7 @@ def test_the_loss_curve_is_that_of_the_full_size_array(tiny, tmp_path):
     official = Ledm(ledm, tiny.places(tmp_path / "official", "ledm", artifacts))
     images, _ = official.target.batch(official.target.train)
     maps = [m.double() for m in official._features.maps(images)]
-    ours._gather = PixelGather(maps, SIDE)
+    ours._gather = PixelGather([maps], len(images), SIDE)
     pixels = full_size(maps).permute(0, 2, 3, 1)
     official._gather = lambda image, row, column: pixels[image, row, column]
     assert curve(ours) == pytest.approx(curve(official), abs=1e-5)

@@ -13,7 +13,7 @@ Shape suffixes: N images, C channels of one map, D channels of all maps, P sampl
 side, H W image side, U units of a linear layer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -100,20 +100,38 @@ class _Neighbours:
 class PixelGather:
     """Reads the features of single pixels out of native maps.
 
+    The maps are copied as they come, so that they are never held twice: a gigabyte at paper scale.
+
     Args:
-        maps: map_NChw of each step and block.
+        parts: map_NChw of each step and block, for some of the images at a time.
+        images: how many there are in all.
         side: of the image, in pixels.
     """
 
-    def __init__(self, maps: Sequence[Tensor], side: int) -> None:
-        # Channels last, so that one pixel's channels lie together; (N * h * w, C) rows.
-        self._rows = [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]).contiguous() for m in maps]
-        self._sides = [(m.shape[2], m.shape[3]) for m in maps]
-        device = maps[0].device
+    def __init__(self, parts: Iterable[Sequence[Tensor]], images: int, side: int) -> None:
+        # Channels last, so that one pixel's channels lie together; (images * h * w, C).
+        self._rows: list[Tensor] = []
+        self._sides: list[tuple[int, int]] = []
+        filled = 0
+        for maps in parts:
+            if not self._rows:
+                self._sides = [(m.shape[2], m.shape[3]) for m in maps]
+                self._rows = [m.new_empty(images * m[0, 0].numel(), m.shape[1]) for m in maps]
+            for rows, m in zip(self._rows, maps, strict=True):
+                pixels = m[0, 0].numel()
+                some = rows[filled * pixels : (filled + len(m)) * pixels]
+                some.copy_(m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]))
+            filled += len(maps[0])
+        device = self._rows[0].device
         self._tables = {
             native: _Neighbours.of(native, side, device)
             for native in {n for sides in self._sides for n in sides}
         }
+
+    @property
+    def features(self) -> int:
+        """Channels of all maps together."""
+        return sum(rows.shape[1] for rows in self._rows)
 
     def __call__(self, image_P: Tensor, row_P: Tensor, column_P: Tensor) -> Tensor:
         """Return features_PD of the pixels at (image, row, column) of the full-size images."""

@@ -80,16 +80,17 @@ class Ledm(Run):
         )
         self._features = self._frozen_features()
         images_NCHW, labels_NHW = self.target.batch(self.target.train)
-        maps = self._maps_one_by_one(images_NCHW)
-        self._gather = PixelGather(maps, spec.dataset.image_size)
+        # One image at a time bounds the memory.
+        each = (self._features.maps(image[None].to(places.device)) for image in images_NCHW)
+        self._gather = PixelGather(each, len(images_NCHW), spec.dataset.image_size)
         labels_NHW = without_small_classes(labels_NHW, self.config.min_class_pixels)
         self._pixels = (labels_NHW != IGNORE).nonzero().to(places.device)
         if not len(self._pixels):
             raise ValueError(f"no training pixel of {spec.dataset.name} has a label")
         image_P, row_P, column_P = self._pixels.cpu().unbind(1)
         self._labels_P = labels_NHW[image_P, row_P, column_P].to(places.device)
-        features = sum(m.shape[1] for m in maps)
-        self.classifier = pixel_classifier(features, spec.dataset.classes).to(places.device)
+        classifier = pixel_classifier(self._gather.features, spec.dataset.classes)
+        self.classifier = classifier.to(places.device)
         self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=self.config.lr)
         self._rule = StoppingRule(
             self.config.first_stopping_epoch, self.config.patience_iterations
@@ -183,11 +184,6 @@ class Ledm(Run):
             steps=self.config.steps,
             blocks=self.config.blocks,
         )
-
-    def _maps_one_by_one(self, images_NCHW: Tensor) -> list[Tensor]:
-        """Return the native maps of all images; one image at a time bounds the memory."""
-        each = [self._features.maps(image[None].to(self.places.device)) for image in images_NCHW]
-        return [torch.cat(maps) for maps in zip(*each, strict=True)]
 
     @torch.inference_mode()
     def _predict(self, images_NCHW: Tensor) -> Tensor:

@@ -1,0 +1,195 @@
+"""The command line as a user meets it: in a process of its own, wrong input above all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STUDY = """
+title = "Mine"
+seeds = [0]
+methods = ["hybrid_ft"]
+
+[sources.isic2018]
+targets = ["ph2"]
+"""
+
+
+def hdsweep(*arguments, home=None, exit_code=0, **environment):
+    """Run the command and return what it printed to standard output and standard error."""
+    command = [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
+    if home is not None:
+        command += ["--home", str(home)]
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == exit_code, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["--methods", "hybridft"], "unknown method `hybridft`", "did you mean `hybrid_ft`?"),
+        (["--targets", "phh2"], "target `phh2`", "did you mean `ph2`?"),
+        (["--seeds", "7"], "seed `7`", "hint: "),
+        (["--scale", "demoo"], "unknown scale `demoo`", "did you mean `demo`?"),
+        (
+            ["--set", "pretraining.mask_wait=1"],
+            "setting `pretraining.mask_wait`",
+            "did you mean `pretraining.mask_weight`?",
+        ),
+        (["--set", "pretraining.updates=-1"], "`updates`", "-1"),
+        (["--progress", "loud"], "--progress loud", "auto, live, plain, none"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_line_and_leave_no_trace(tmp_path, arguments, message, hint):
+    home = tmp_path / "home"
+    out, err = hdsweep("run", "table2", *arguments, home=home, exit_code=2)
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert hint in err
+    assert "Traceback" not in err
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('methods = ["hybrid_ft"]', 'methods = ["hybrid"]\nmethod = 1', "unknown key `method`"),
+        ("seeds = [0]", "sedes = [0]", "unknown key `sedes`"),
+        ('targets = ["ph2"]', 'targets = ["ph3"]', "unknown dataset `ph3`"),
+        ("[sources.isic2018]", "[sources.ph2]", "is a target, not a source"),
+        ('targets = ["ph2"]', "targets = []", "lists no targets"),
+        ("[sources.isic2018]\ntargets", "[targets.ph2]\n[other]\ntargets", "unknown key `other`"),
+        ('[sources.isic2018]\ntargets = ["ph2"]', "[targets.ph2]", "no source lists `ph2`"),
+        ("title", "title = = 1", "is not TOML"),
+    ],
+)
+def test_a_wrong_study_is_one_clear_line(tmp_path, study, old, new, message):
+    study.write_text(STUDY.replace(old, new))
+    _, err = hdsweep("plan", study, home=tmp_path / "home", exit_code=2)
+    assert err.startswith("error: ")
+    assert message in err
+    assert "mine.toml" in err
+
+
+def test_a_study_that_is_not_there(tmp_path):
+    _, err = hdsweep("plan", "tabel2", home=tmp_path, exit_code=2)
+    assert "did you mean `table2`?" in err
+    _, err = hdsweep("plan", tmp_path / "none.toml", home=tmp_path, exit_code=2)
+    assert "there is no study file" in err
+
+
+def test_the_paper_names_what_is_missing(tmp_path):
+    _, err = hdsweep("run", "table2", home=tmp_path / "home", exit_code=2)
+    assert "lacks the prepared datasets ph2" in err
+    assert "ImageNet weights resnet50, mit_b3" in err
+
+
+def test_a_home_of_a_newer_version(tmp_path):
+    (tmp_path / "VERSION").write_text("99\n")
+    _, err = hdsweep("run", "table2", "--scale", "smoke", home=tmp_path, exit_code=2)
+    assert "layout version 99" in err
+
+
+def test_a_home_that_cannot_be_written():
+    _, err = hdsweep("run", "table2", "--scale", "smoke", home=Path("/proc/none"), exit_code=2)
+    assert "home folder `/proc/none` cannot be written" in err
+
+
+def test_a_dataset_that_changed_on_disk_is_refused_before_anything_starts(tmp_path):
+    hdsweep("data", "prepare", "ph2-like", "--image-size", 16, home=tmp_path)
+    study = tmp_path / "mine.toml"
+    study.write_text(STUDY.replace("hybrid_ft", "scratch_adm"))
+    scale = ["--scale", "smoke", "--set", "data.target_images=200"]
+    (data,) = tmp_path.glob("datasets/ph2-like-*/data.arrow")
+    damaged = bytearray(data.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    data.write_bytes(damaged)
+    _, err = hdsweep("run", study, *scale, home=tmp_path, exit_code=2)
+    assert "ph2-like" in err
+    assert "prepare `ph2-like` again" in err
+    assert not list(tmp_path.glob("attempts/*"))
+
+
+def test_planning_at_paper_scale_needs_nothing(tmp_path):
+    out, err = hdsweep("plan", "table2", "--json", home=tmp_path / "home")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 180
+    assert sum(record["stage"] == "pretraining" for record in records) == 15
+    # method.md 8: about 170 + 4.8 H100-hours.
+    assert sum(record["forecast_seconds"] for record in records) / 3600 == pytest.approx(
+        175, rel=0.05
+    )
+    assert err == ""
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(("methods", "runs"), [("baselines", 135), ("hybrid", 30), ("all", 165)])
+def test_groups_of_methods(tmp_path, methods, runs):
+    out, _ = hdsweep("plan", "table2", "--methods", methods, "--json", home=tmp_path)
+    stages = [json.loads(line)["stage"] for line in out.splitlines()]
+    assert stages.count("fine-tuning") == runs
+
+
+def test_a_report_of_nothing_names_every_missing_cell(tmp_path):
+    out, _ = hdsweep("report", "table2", "--scale", "smoke", "--json", home=tmp_path / "home")
+    cells = json.loads(out)
+    assert len(cells) == 55
+    assert all(cell["missing"] == dict.fromkeys("012", "not run") for cell in cells)
+
+
+def test_status_of_nothing(tmp_path):
+    out, _ = hdsweep("status", "table2", "--json", home=tmp_path / "home")
+    status = json.loads(out)
+    assert (status["planned"], status["waiting"], status["driver"]) == (180, 180, None)
+
+
+def test_the_home_may_come_from_the_environment(tmp_path):
+    hdsweep("data", "prepare", "ph2-like", "--image-size", 16, HDSWEEP_HOME=str(tmp_path))
+    assert list(tmp_path.glob("datasets/ph2-like-16/dataset.json"))
+
+
+def test_datasets_are_listed_with_what_is_prepared(tmp_path):
+    out, _ = hdsweep("data", "list", "--json", home=tmp_path)
+    records = {record["name"]: record for record in json.loads(out)}
+    assert records["shenzhen"]["expected"] == 566
+    assert records["shenzhen"]["preparable"]
+    assert not records["isic2018"]["preparable"]
+    assert records["ph2-like"]["generated"]
+
+
+def test_preparing_from_the_wrong_folder_says_what_is_expected(tmp_path):
+    _, err = hdsweep(
+        "data", "prepare", "shenzhen", "--from", tmp_path, home=tmp_path / "home", exit_code=2
+    )
+    assert err.startswith("error: ")
+    assert str(tmp_path) in err
+
+
+def test_help_names_every_verb():
+    out, _ = hdsweep("--help")
+    for verb in ("run", "plan", "status", "report", "reconcile", "ui", "doctor", "data"):
+        assert f" {verb} " in out
+
+
+def test_the_version_is_printed():
+    out, _ = hdsweep("--version")
+    assert out.strip()

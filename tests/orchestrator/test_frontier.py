@@ -1,0 +1,88 @@
+"""The order of a sweep: dependencies first, of what is ready the longest path, failures contained."""
+
+import pytest
+
+from orchestrator.forecast import H100, forecast
+from orchestrator.frontier import Frontier
+from orchestrator.plan import load_plan
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return load_plan("table2")
+
+
+@pytest.fixture(scope="module")
+def remaining(plan):
+    return forecast(plan, device=H100).remaining
+
+
+def drain(frontier, *, fail=()):
+    """Run everything one after the other; return the order, and what was blocked."""
+    order, blocked = [], []
+    while not frontier.exhausted:
+        run = frontier.take()
+        assert run is not None, "something waits and nothing runs"
+        order.append(run)
+        if run.label in fail:
+            blocked += frontier.give_up(run.key)
+        else:
+            frontier.finish(run.key)
+    return order, blocked
+
+
+def test_every_run_once_and_after_its_pretraining(plan, remaining):
+    order, blocked = drain(Frontier(plan.runs, (), remaining))
+    assert blocked == []
+    position = {run.key: i for i, run in enumerate(order)}
+    assert len(position) == len(order) == 180
+    assert all(position[run.needs] < position[run.key] for run in order if run.needs)
+
+
+def test_the_three_longest_pretrainings_start_first(plan, remaining):
+    # method.md 0: the three CelebA ADM pretrainings are the critical path.
+    frontier = Frontier(plan.runs, (), remaining)
+    first = {frontier.take().label for _ in range(3)}
+    assert first == {f"pretrain {t} celebamask_hq" for t in ("diffusion", "hybrid", "supervised")}
+
+
+def test_with_all_workers_on_pretrainings_independent_runs_are_next(plan, remaining):
+    frontier = Frontier(plan.runs, (), remaining)
+    taken = [frontier.take() for _ in range(16)]
+    assert [run.pretraining for run in taken] == [True] * 15 + [False]
+    assert taken[-1].needs is None
+
+
+def test_nothing_is_ready_while_a_pretraining_runs(plan, remaining):
+    runs = [run for run in plan.runs if run.source == "shenzhen" and run.spec.task == "hybrid"]
+    runs += [run for run in plan.runs if run.needs == runs[0].key]
+    frontier = Frontier(runs, (), remaining)
+    pretraining = frontier.take()
+    assert frontier.take() is None
+    assert not frontier.exhausted
+    frontier.finish(pretraining.key)
+    assert frontier.take().needs == pretraining.key
+
+
+def test_a_pretraining_that_fails_blocks_its_own_twelve_and_nothing_else(plan, remaining):
+    frontier = Frontier(plan.runs, (), remaining)
+    order, blocked = drain(frontier, fail={"pretrain hybrid isic2018"})
+    # Two rows x two targets x three seeds.
+    assert len(blocked) == 12
+    assert {run.source for run in blocked} == {"isic2018"}
+    assert len(order) == 180 - 12
+
+
+def test_a_finished_pretraining_is_not_needed_again(plan, remaining):
+    pretraining = plan.runs[0]
+    after = [run for run in plan.runs if run.needs == pretraining.key]
+    frontier = Frontier(after, [pretraining.key], remaining)
+    assert frontier.take() in after
+
+
+def test_a_run_put_back_is_the_next(plan, remaining):
+    frontier = Frontier(plan.runs, (), remaining)
+    first = frontier.take()
+    frontier.take()
+    frontier.put_back(first.key)
+    assert frontier.take() is first

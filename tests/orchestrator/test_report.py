@@ -1,0 +1,193 @@
+"""The table: numbers by hand, nothing averaged silently, and labels on every format."""
+
+import csv
+import json
+import shutil
+import subprocess
+
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.plan import Cell, load_plan
+from orchestrator.report import write_report
+from orchestrator.report.cells import make_table, published
+from orchestrator.report.latex import escaped
+from orchestrator.report.latex import render as render_latex
+from orchestrator.report.markdown import render as render_markdown
+from orchestrator.report.records import to_records
+from orchestrator.report.terminal import render as render_terminal
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return load_plan("table2", scale="demo")
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return load_plan("table2")
+
+
+def finished(plan, values):
+    """Return metrics by key; `values` maps (method, target) to one number per seed or None."""
+    metrics = {}
+    for (method, target), numbers in values.items():
+        for seed, number in zip(plan.seeds, numbers, strict=True):
+            key = plan.table[Cell(method, target, seed)]
+            name = f"test_{plan.by_key[key].spec.dataset.metric}"
+            if number is not None:
+                metrics[key] = {name: number, "best_val": 0.0}
+    return metrics
+
+
+def all_at(plan, number):
+    spread = (number - 0.1, number, number + 0.1)
+    return {(m, t): spread for m in plan.methods for t in plan.targets}
+
+
+def test_mean_and_sample_standard_deviation(demo):
+    # Squared deviations sum to 0.0867; over n - 1 = 2 the root is 0.2082, over n = 3 it is 0.1700.
+    table = make_table(demo, finished(demo, {("hybrid_ft", "ph2"): (88.0, 88.3, 88.4)}))
+    cell = table.cells["hybrid_ft", "ph2"]
+    assert cell.mean == pytest.approx(88.2333, abs=1e-4)
+    assert cell.std == pytest.approx(0.2082, abs=5e-5)
+    assert str(cell) == "88.2 ± 0.2"
+
+
+def test_a_missing_seed_shows_in_print_and_is_named(demo):
+    values = finished(demo, {("hybrid_ft", "ph2"): (88.0, None, 88.4)})
+    failed = demo.table[Cell("hybrid_ft", "ph2", 1)]
+    table = make_table(demo, values, {failed: "diverged: loss is not finite at update 7"})
+    assert str(table.cells["hybrid_ft", "ph2"]) == "88.2 ± 0.3 [2/3]"
+    wanted = "missing: hybrid_ft ph2 seed 1: failed: diverged: loss is not finite at update 7"
+    assert wanted in table.notes
+    assert wanted in render_markdown(table)
+
+
+def test_an_empty_cell_is_a_dash_with_its_count(demo):
+    table = make_table(demo, {})
+    assert str(table.cells["scratch_adm", "nih"]) == "– [0/3]"
+    assert table.cells["scratch_adm", "nih"].missing == dict.fromkeys((0, 1, 2), "not run")
+
+
+def test_a_cell_whose_pretraining_failed_says_so(demo):
+    needs = demo.by_key[demo.table[Cell("hybrid_ft", "ph2", 0)]].needs
+    table = make_table(demo, {}, {needs: "worker lost: killed"})
+    assert table.cells["hybrid_ft", "ph2"].missing[0] == "blocked: pretrain hybrid isic2018 failed"
+
+
+@pytest.mark.parametrize(
+    ("best", "bold"),
+    [
+        # Noise 2 sqrt(2 * 0.01 / 3) = 0.163 for a spread of 0.1 in both.
+        ((50.3, 50.2, 50.4), True),
+        ((50.15, 50.05, 50.25), False),
+    ],
+)
+def test_bold_only_beyond_the_seed_noise(demo, best, bold):
+    values = all_at(demo, 50.0)
+    values["hybrid_ft", "ph2"] = best
+    table = make_table(demo, finished(demo, values))
+    assert table.cells["hybrid_ft", "ph2"].best is bold
+    assert any("2 sqrt(s1^2/n1 + s2^2/n2)" in note for note in table.notes)
+
+
+def test_no_bold_in_a_column_with_missing_seeds(demo):
+    values = all_at(demo, 50.0)
+    values["hybrid_ft", "ph2"] = (90.0, 90.1, None)
+    values["diffusion_ft", "ph2"] = (80.0, 80.1, 80.2)
+    table = make_table(demo, finished(demo, values))
+    assert not any(cell.best for cell in table.cells.values() if cell.target == "ph2")
+
+
+def test_the_published_table():
+    cells = published()
+    assert len(cells) == 55
+    assert (cells["hybrid_ft", "dermis"].mean, cells["hybrid_ft", "dermis"].std) == (86.76, 1.04)
+    assert (cells["i1k_deeplab", "dermis"].mean, cells["i1k_deeplab", "dermis"].std) == (
+        73.89,
+        None,
+    )
+    unknown = cells["i1k_segformer", "dermis"]
+    assert (unknown.mean, unknown.std) == (None, None)
+    assert all(cells[f"{row}_ledm", "ph2"].std is None for row in ("diffusion", "hybrid"))
+
+
+def test_what_is_unknown_is_printed_as_such(paper):
+    text = render_markdown(make_table(paper, {}))
+    row = next(
+        line for line in text.splitlines() if "SegFormer, ImageNet |" in line and "86" in line
+    )
+    assert row.split("|")[3].strip() == "n/a"
+    row = next(
+        line for line in text.splitlines() if "DeepLabV3, ImageNet |" in line and "82" in line
+    )
+    assert row.split("|")[3].strip() == "73.89 ± n/a"
+
+
+def test_only_a_comparable_table_is_compared(demo, paper):
+    assert make_table(paper, {}).comparable
+    table = make_table(demo, {})
+    assert not table.comparable
+    assert any(n.startswith("not comparable with the paper: generated") for n in table.notes)
+    assert "not for comparison" in render_markdown(table)
+
+
+def test_generated_data_and_random_backbones_are_labelled_everywhere(demo, tmp_path):
+    from rich.console import Console
+
+    table = make_table(demo, finished(demo, all_at(demo, 50.0)))
+    console = Console(record=True, width=140)
+    console.print(render_terminal(table))
+    files = {path.suffix: path for path in write_report(table, tmp_path)}
+    texts = [console.export_text(), files[".md"].read_text(), files[".tex"].read_text()]
+    for text in texts:
+        assert "generated data" in text
+        assert "PH2-like" in text
+        assert "not an ImageNet row" in text
+        assert "†" in text or r"\dagger" in text
+    rows = list(csv.DictReader(files[".csv"].open()))
+    assert {row["generated"] for row in rows} == {"True"}
+    assert {row["random_backbone"] for row in rows if "i1k" in row["method"]} == {"True"}
+    assert {row["random_backbone"] for row in rows if "i1k" not in row["method"]} == {"False"}
+
+
+def test_records_have_the_promised_fields(demo):
+    records = to_records(make_table(demo, finished(demo, all_at(demo, 50.0))))
+    assert len(records) == 55
+    assert json.loads(json.dumps(records)) == records
+    first = records[0]
+    promised = ["method", "target", "metric", "values", "mean", "std", "n", "published"]
+    assert list(first)[: len(promised)] == promised
+    assert first["values"] == {"0": 49.9, "1": 50.0, "2": 50.1}
+    assert first["published"] == {"mean": 84.53, "std": 0.68}
+
+
+def test_csv_and_parquet_hold_every_value(demo, tmp_path):
+    values = all_at(demo, 50.0)
+    values["hybrid_ft", "ph2"] = (88.0, None, 88.4)
+    files = {p.suffix: p for p in write_report(make_table(demo, finished(demo, values)), tmp_path)}
+    rows = list(csv.DictReader(files[".csv"].open()))
+    stored = pq.read_table(files[".parquet"]).to_pylist()
+    assert len(rows) == len(stored) == 165
+    mine = [r for r in stored if (r["method"], r["target"]) == ("hybrid_ft", "ph2")]
+    assert [r["value"] for r in mine] == [88.0, None, 88.4]
+    assert [r["n"] for r in mine] == [2, 2, 2]
+    blank = [r for r in rows if r["value"] == ""]
+    assert [(r["method"], r["target"], r["seed"]) for r in blank] == [("hybrid_ft", "ph2", "1")]
+
+
+def test_latex_sees_no_command_of_ours():
+    assert escaped("100 % of a_b & c") == r"100 \% of a\_b \& c"
+
+
+def test_the_latex_table_is_well_formed(demo, tmp_path):
+    text = render_latex(make_table(demo, finished(demo, all_at(demo, 50.0))))
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count(" & ") for line in rows} == {5}
+    assert text.count(r"\begin{") == text.count(r"\end{")
+    if shutil.which("pdflatex"):
+        (tmp_path / "table.tex").write_text(text)
+        subprocess.run(
+            ["pdflatex", "-interaction=batchmode", "table.tex"], cwd=tmp_path, check=True
+        )
