@@ -16,7 +16,6 @@ from typing import TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.text import Text
 
 from orchestrator.events import Event, OnEvent
@@ -62,6 +61,29 @@ class Unbreakable(io.TextIOBase):
         return self._stream.encoding or "ascii"
 
 
+class AboveView(io.TextIOBase):
+    """Standard error while a live view is up: whole lines, shown above the view.
+
+    Rich has such a stream, but lets through to the one below, where `typer.echo` finds a buffer to
+    write to: what it says would land inside the view, and be drawn over.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console, self._begun = console, ""
+
+    def write(self, text: str) -> int:
+        """Show the lines that are complete, and keep the rest until it is."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._console.print(Text.from_ansi(line))
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Whether this is a terminal: no longer one to write control sequences to."""
+        return False
+
+
 @contextlib.contextmanager
 def open_display(view: SweepView, kind: str, *, stream: TextIO | None = None) -> Iterator[OnEvent]:
     """Show a sweep for as long as it goes on; yields what takes in its events.
@@ -88,24 +110,28 @@ def _silent(view: SweepView, out: TextIO) -> Iterator[OnEvent]:  # noqa: ARG001
 def _live(view: SweepView, out: TextIO) -> Iterator[OnEvent]:
     console = Console(file=out, force_terminal=True)
     glyphs = UNICODE if "utf" in out.encoding.lower() else ASCII
-    lock = threading.Lock()  # Rich draws from a thread of its own.
 
     def draw() -> Text:
+        # From a thread of Rich's, without a lock: the runs of a view are fixed and only their
+        # states change, and a lock could be held when a signal handler says something.
         width, height = console.size
-        with lock:
-            # One line less: the cursor stands on the last.
-            return render(view, now=time.time(), width=width, height=height - 1, glyphs=glyphs)
+        # One line less: the cursor stands on the last.
+        return render(view, now=time.time(), width=width, height=height - 1, glyphs=glyphs)
 
     def on_event(event: Event) -> None:
-        with lock:
-            view.take(event)
+        view.take(event)
         if event.kind in ("failed", "retrying"):
-            what = escape(f"{event.run.label}: {one_line(event.message)}")
-            live.console.print(f"[bold red]{event.kind}[/] {what}", highlight=False)
+            what = f"{event.run.label}: {one_line(event.message)}"
+            console.print(Text.assemble((event.kind, "bold red"), " ", what))
 
-    live = Live(console=console, get_renderable=draw, refresh_per_second=REFRESHES_PER_SECOND)
+    live = Live(
+        console=console,
+        get_renderable=draw,
+        refresh_per_second=REFRESHES_PER_SECOND,
+        redirect_stderr=False,
+    )
     # However the sweep ends, leaving the block shows the cursor again.
-    with live:
+    with live, contextlib.redirect_stderr(AboveView(console)):
         yield on_event
 
 

@@ -22,6 +22,7 @@ from orchestrator.home import Home
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
+POLL_SECONDS = 0.2
 
 ENVIRONMENT = {
     # Its job runner is for features that need a language model, and starts processes of its own.
@@ -60,14 +61,14 @@ def serve(
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log = opened.logs / "ui.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _interruptible(), _server(opened, host, port, log) as server:
-        _await_health(url, server, log)
-        tell(url)
-        if open_browser:
-            webbrowser.open(url)
-        with contextlib.suppress(KeyboardInterrupt):
-            return server.wait()
-    return 0
+    with _asked_to_stop() as asked, _server(opened, host, port, log) as server:
+        if _healthy(url, server, log, asked):
+            tell(url)
+            if open_browser:
+                webbrowser.open(url)
+        while server.poll() is None and not asked:
+            time.sleep(POLL_SECONDS)
+        return 0 if asked else server.returncode
 
 
 def _refuse_open_hosts(host: str) -> None:
@@ -130,25 +131,34 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end the server as Ctrl-C does."""
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM instead of letting them interrupt anything.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    An exception could be raised just after the server starts, before anybody holds it, or while
+    it is being ended: either way it would live on.
+    """
+    asked: list[int] = []
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def note(number: int, _: object) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _await_health(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def _healthy(url: str, server: subprocess.Popen[bytes], log: Path, asked: list[int]) -> bool:
+    """Wait until the server answers; False if somebody asks to stop before it does."""
     # Straight to the loopback address, whatever proxy the environment names.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
+    while server.poll() is None and time.monotonic() < deadline and not asked:
         with contextlib.suppress(OSError), opener.open(f"{url}/health", timeout=2):
-            return
-        time.sleep(0.2)
+            return True
+        time.sleep(POLL_SECONDS)
+    if asked:
+        return False
     raise HdsweepError("the MLflow server does not start", hint=f"its output is in `{log}`")

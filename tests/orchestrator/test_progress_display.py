@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
 from orchestrator.display import PlainLines, open_display
 from orchestrator.events import Event
@@ -174,6 +175,17 @@ def test_the_cursor_comes_back_when_a_live_view_is_interrupted():
         process.kill()
         process.wait()
         os.close(screen)
+
+
+def test_what_is_said_meanwhile_stands_above_the_live_view(view, plan):
+    stream = io.StringIO()
+    with open_display(view, "live", stream=stream) as tell:
+        tell(Event(kind="started", run=plan.runs[0], time=0.0, attempt=1))
+        typer.echo("stopping: what runs writes a checkpoint first", err=True)
+    shown = stream.getvalue()
+    said = shown.index("stopping: what runs writes a checkpoint first")
+    # The view is drawn again below it, and nothing after that goes up beyond it.
+    assert "Table 2" in shown[said:]
 
 
 def test_a_dumb_terminal_gets_plain_lines():

@@ -97,56 +97,80 @@ class _Neighbours:
         return cls(low.to(device), high.to(device), weight.to(device))
 
 
+class _Level:
+    """All maps of one native size, of all images, with one pixel's channels lying together."""
+
+    def __init__(
+        self, which: Sequence[int], maps: Sequence[Tensor], images: int, side: int
+    ) -> None:
+        self.which = which
+        self._native = maps[0].shape[-1]
+        channels = sum(m.shape[1] for m in maps)
+        self._rows = maps[0].new_empty(images * self._native**2, channels)
+        self._neighbours = _Neighbours.of(self._native, side, maps[0].device)
+
+    def store(self, first: int, maps: Sequence[Tensor]) -> None:
+        """Take in the maps of the images from number `first` on."""
+        maps_Nhwc = [maps[index].permute(0, 2, 3, 1) for index in self.which]
+        pixels = self._native**2
+        rows = self._rows[first * pixels : (first + len(maps_Nhwc[0])) * pixels]
+        rows.copy_(torch.cat(maps_Nhwc, 3).flatten(0, 2))
+
+    def __call__(self, image_P: Tensor, row_P: Tensor, column_P: Tensor) -> Tensor:
+        """Return the weighted mean of the four neighbours of each pixel, all channels at once."""
+        table, native, rows = self._neighbours, self._native, self._rows
+        first_P = image_P * native
+        top_P = (first_P + table.low[row_P]) * native
+        bottom_P = (first_P + table.high[row_P]) * native
+        left_P, right_P = table.low[column_P], table.high[column_P]
+        y, x = table.weight[row_P, None], table.weight[column_P, None]
+        top = rows[top_P + left_P] * (1 - x) + rows[top_P + right_P] * x
+        bottom = rows[bottom_P + left_P] * (1 - x) + rows[bottom_P + right_P] * x
+        return top * (1 - y) + bottom * y
+
+
 class PixelGather:
     """Reads the features of single pixels out of native maps.
 
     The maps are copied as they come, so that they are never held twice: a gigabyte at paper scale.
+    Maps of one native size lie side by side and are read in one go, 3 times per mini-batch at paper
+    scale and not 15.
 
     Args:
         parts: map_NChw of each step and block, for some of the images at a time.
         images: how many there are in all.
-        side: of the image, in pixels.
+        side: of the image, in pixels; images and maps are square.
     """
 
     def __init__(self, parts: Iterable[Sequence[Tensor]], images: int, side: int) -> None:
-        # Channels last, so that one pixel's channels lie together; (images * h * w, C).
-        self._rows: list[Tensor] = []
-        self._sides: list[tuple[int, int]] = []
+        self._levels: list[_Level] = []
         filled = 0
         for maps in parts:
-            if not self._rows:
-                self._sides = [(m.shape[2], m.shape[3]) for m in maps]
-                self._rows = [m.new_empty(images * m[0, 0].numel(), m.shape[1]) for m in maps]
-            for rows, m in zip(self._rows, maps, strict=True):
-                pixels = m[0, 0].numel()
-                some = rows[filled * pixels : (filled + len(m)) * pixels]
-                some.copy_(m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]))
+            if not self._levels:
+                self._lay_out(maps, images, side)
+            for level in self._levels:
+                level.store(filled, maps)
             filled += len(maps[0])
-        device = self._rows[0].device
-        self._tables = {
-            native: _Neighbours.of(native, side, device)
-            for native in {n for sides in self._sides for n in sides}
-        }
+
+    def _lay_out(self, maps: Sequence[Tensor], images: int, side: int) -> None:
+        natives = [m.shape[-1] for m in maps]
+        for native in sorted(set(natives)):
+            which = [index for index, n in enumerate(natives) if n == native]
+            self._levels.append(_Level(which, [maps[i] for i in which], images, side))
+        columns = torch.arange(sum(m.shape[1] for m in maps), device=maps[0].device)
+        of_map = columns.split([m.shape[1] for m in maps])
+        as_read = torch.cat([of_map[index] for level in self._levels for index in level.which])
+        self._order_D = as_read.argsort()
 
     @property
     def features(self) -> int:
         """Channels of all maps together."""
-        return sum(rows.shape[1] for rows in self._rows)
+        return len(self._order_D)
 
     def __call__(self, image_P: Tensor, row_P: Tensor, column_P: Tensor) -> Tensor:
         """Return features_PD of the pixels at (image, row, column) of the full-size images."""
-        parts = []
-        for rows, (h, w) in zip(self._rows, self._sides, strict=True):
-            down, across = self._tables[h], self._tables[w]
-            first_P = image_P * h
-            top_P = (first_P + down.low[row_P]) * w
-            bottom_P = (first_P + down.high[row_P]) * w
-            left_P, right_P = across.low[column_P], across.high[column_P]
-            y, x = down.weight[row_P, None], across.weight[column_P, None]
-            top = rows[top_P + left_P] * (1 - x) + rows[top_P + right_P] * x
-            bottom = rows[bottom_P + left_P] * (1 - x) + rows[bottom_P + right_P] * x
-            parts.append(top * (1 - y) + bottom * y)
-        return torch.cat(parts, 1)
+        by_level = [level(image_P, row_P, column_P) for level in self._levels]
+        return torch.cat(by_level, 1)[:, self._order_D]
 
 
 def project_then_upsample(

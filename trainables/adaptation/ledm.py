@@ -64,8 +64,8 @@ class Ledm(Run):
     Raises:
         DatasetChangedError: if the prepared dataset is not the one that was planned.
         TypeError: if the pretraining is not an ADM.
-        ValueError: if the dataset is too small for its split, the pretraining is missing, or no
-            training pixel has a label.
+        ValueError: if the dataset is too small for its split, the pretraining is missing, or there
+            are fewer than two labelled training pixels per mini-batch.
     """
 
     def __init__(self, spec: RunSpec, places: Places) -> None:
@@ -78,15 +78,19 @@ class Ledm(Run):
             train_images=self.config.train_images,
             split_seed=self.config.split_seed,
         )
-        self._features = self._frozen_features()
         images_NCHW, labels_NHW = self.target.batch(self.target.train)
+        labels_NHW = without_small_classes(labels_NHW, self.config.min_class_pixels)
+        self._pixels = (labels_NHW != IGNORE).nonzero().to(places.device)
+        if min(len(self._pixels), self.config.batch_pixels) < 2:
+            raise ValueError(
+                f"batch normalisation needs two pixels per mini-batch: {spec.dataset.name} has "
+                f"{len(self._pixels)} labelled training pixels, batch_pixels is "
+                f"{self.config.batch_pixels}"
+            )
+        self._features = self._frozen_features()
         # One image at a time bounds the memory.
         each = (self._features.maps(image[None].to(places.device)) for image in images_NCHW)
         self._gather = PixelGather(each, len(images_NCHW), spec.dataset.image_size)
-        labels_NHW = without_small_classes(labels_NHW, self.config.min_class_pixels)
-        self._pixels = (labels_NHW != IGNORE).nonzero().to(places.device)
-        if not len(self._pixels):
-            raise ValueError(f"no training pixel of {spec.dataset.name} has a label")
         image_P, row_P, column_P = self._pixels.cpu().unbind(1)
         self._labels_P = labels_NHW[image_P, row_P, column_P].to(places.device)
         classifier = pixel_classifier(self._gather.features, spec.dataset.classes)

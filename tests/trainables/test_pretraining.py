@@ -1,0 +1,121 @@
+"""What a pretraining promises: exact accumulation, options that train, the artifacts it leaves."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainables.config import ComputeConfig, RunSpec
+from trainables.execute import execute
+from trainables.registry import load
+
+
+def trained(tiny, folder, task, *, training=None, **changes):
+    """Run a pretraining to its end and return its weights and its result."""
+    options = tiny.training(task).model_copy(update=training or {})
+    places = tiny.places(folder, task)
+    result = execute(tiny.spec(task, training=options, **changes), places)
+    return load_file(places.artifacts / "weights.safetensors"), result
+
+
+@pytest.mark.parametrize("task", ["diffusion", "hybrid", "supervised"])
+def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, tmp_path, task):
+    # Without dropout, whose draws depend on the shape of what it is applied to.
+    network = tiny.adm.model_copy(update={"dropout": 0.0})
+
+    def after_two_updates(micro_batch):
+        options = {"micro_batch": micro_batch, "updates": 2, "hold_out": 0.0}
+        folder = tmp_path / str(micro_batch)
+        return trained(tiny, folder, task, training=options, network=network)[0]
+
+    whole, parts = after_two_updates(None), after_two_updates(3)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, atol=2e-5, rtol=1e-4)
+
+
+def test_accumulation_is_refused_where_it_would_change_the_batch_statistics(tiny):
+    from trainables.config import DeepLabConfig
+
+    options = tiny.training("supervised").model_copy(update={"micro_batch": 2})
+    with pytest.raises(ValueError, match="batch normalisation would see smaller batches"):
+        tiny.spec("supervised", training=options, network=DeepLabConfig(backbone="random"))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        ComputeConfig(precision="bf16"),
+        ComputeConfig(precision="fp32"),
+        ComputeConfig(channels_last=True),
+    ],
+)
+def test_other_arithmetic_trains_to_nearly_the_same_loss(tiny, tmp_path, compute):
+    _, expected = trained(tiny, tmp_path / "plain", "hybrid")
+    _, result = trained(tiny, tmp_path / "other", "hybrid", compute=compute)
+    assert result.metrics["final_loss"] == pytest.approx(expected.metrics["final_loss"], rel=0.1)
+
+
+def test_the_average_of_the_weights_is_what_is_stored_if_one_is_kept(tiny, tmp_path):
+    plain, _ = trained(tiny, tmp_path / "plain", "diffusion")
+    averaged, _ = trained(tiny, tmp_path / "averaged", "diffusion", training={"ema": True})
+    assert any(not torch.equal(plain[name], averaged[name]) for name in plain)
+
+
+def test_lambda_zero_trains_no_mask_channel(tiny, tmp_path):
+    # The head starts at zero and gets no gradient; weight decay of zero stays zero.
+    weights, _ = trained(tiny, tmp_path, "hybrid", training={"mask_weight": 0.0})
+    head = weights["unet.conv_out.weight"]
+    assert head[3:].abs().max() == 0
+    assert head[:3].abs().max() > 0
+
+
+def test_diffusion_and_hybrid_meet_the_same_noise(tiny, tmp_path):
+    # Paired: with lambda 0 the hybrid task is the diffusion task, up to what the larger head draws.
+    def first_loss(task):
+        run = load(task)(
+            tiny.spec(
+                task,
+                network=tiny.adm.model_copy(update={"dropout": 0.0}),
+                training=tiny.training(task).model_copy(
+                    update={"log_every": 1, "mask_weight": 0.0}
+                ),
+            ),
+            tiny.places(tmp_path / task, task),
+        )
+        run.advance()
+        return run.history[0].value
+
+    # A fresh network answers 0 whatever its other weights are.
+    assert first_loss("diffusion") == pytest.approx(first_loss("hybrid"), rel=1e-6)
+
+
+def test_supervised_keeps_the_weights_that_score_best_on_the_hold_out(tiny, tmp_path):
+    _, result = trained(tiny, tmp_path, "supervised")
+    record = json.loads((tmp_path / "artifacts" / "result.json").read_text())
+    scores = [value for name, _, value, _ in record["history"] if name == "val_jaccard"]
+    assert len(scores) == 2  # every 3 of 6 updates
+    assert result.metrics["best_val"] == max(scores)
+
+
+def test_without_a_hold_out_nothing_is_selected(tiny, tmp_path):
+    _, result = trained(tiny, tmp_path, "supervised", training={"hold_out": 0.0})
+    assert "best_val" not in result.metrics
+
+
+@pytest.mark.parametrize(("task", "rows"), [("diffusion", 1), ("hybrid", 2)])
+def test_samples_are_drawn_as_a_picture_that_says_generated(tiny, tmp_path, task, rows):
+    from PIL import Image
+
+    trained(tiny, tmp_path, task)
+    with Image.open(tmp_path / "artifacts" / "samples.png") as picture:
+        assert picture.height > rows * 96
+        assert picture.height < (rows + 1) * 96 + 32
+        assert "generated data" in picture.info["Description"]
+
+
+def test_the_stored_spec_is_the_run(tiny, tmp_path):
+    trained(tiny, tmp_path, "diffusion")
+    stored = RunSpec.model_validate_json((tmp_path / "artifacts" / "spec.json").read_text())
+    assert stored == tiny.spec("diffusion")
+    assert stored.key == tiny.spec("diffusion").key
