@@ -28,14 +28,3 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
-
-
-class StopFlag:
-    """Whether somebody asked the sweep to stop; set by signal handlers, read by the sweep."""
-
-    def __init__(self) -> None:
-        self.draining = False
-
-    def drain(self) -> None:
-        """Start nothing new; let what runs write a checkpoint and stop."""
-        self.draining = True

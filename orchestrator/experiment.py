@@ -14,9 +14,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.events import StopFlag
 from orchestrator.forecast import resources
 from orchestrator.hardware import gpus
+from orchestrator.stopping import StopFlag
 from orchestrator.sweep import Sweep
 from trainables.config import RunSpec
 from trainables.tune_adapter import RunTrainable

@@ -12,14 +12,17 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from orchestrator.errors import InputError
 
 LAYOUT_VERSION = 1
 LEAST_FREE_BYTES = 100 * 2**20  # Below this a checkpoint or the database may not be written whole.
+LOCK_TRIES, LOCK_PAUSE_S = 5, 0.05
 
 
 class Home:
@@ -54,7 +57,8 @@ def open_home(path: Path) -> Home:
         for folder in (home.path, *folders, home.weights):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
-        _check_version(home.path / "VERSION")
+        check_version(home)
+        _note_version(home.path / "VERSION")
     except OSError as error:
         raise _unusable(home.path, error) from error
     free = shutil.disk_usage(home.path).free
@@ -67,17 +71,27 @@ def open_home(path: Path) -> Home:
     return home
 
 
-def _check_version(file: Path) -> None:
+def check_version(home: Home) -> None:
+    """Raise an InputError if the layout of a home is newer than ours."""
+    file = home.path / "VERSION"
     if not file.exists():
-        file.write_text(f"{LAYOUT_VERSION}\n")
-        file.chmod(0o600)
-    found = file.read_text().strip()
+        return
+    found = file.read_text(errors="replace").strip()
     if not found.isdigit() or int(found) > LAYOUT_VERSION:
         raise InputError(
-            f"home folder `{file.parent}` has layout version {found}, this hdsweep knows "
+            f"home folder `{home.path}` has layout version {found}, this hdsweep knows "
             f"{LAYOUT_VERSION}",
             hint="use the newer hdsweep that wrote it, or choose another folder with --home",
         )
+
+
+def _note_version(file: Path) -> None:
+    """Write the version, renamed into place: one that a kill left empty would lock us out."""
+    if not file.exists():
+        fresh = file.with_suffix(".new")
+        fresh.write_text(f"{LAYOUT_VERSION}\n")
+        fresh.chmod(0o600)
+        fresh.rename(file)
 
 
 def _unusable(path: Path, error: OSError) -> InputError:
@@ -97,10 +111,8 @@ def locked(home: Home) -> Iterator[None]:
     """
     with (home.path / "lock").open("a+") as file:
         os.chmod(file.fileno(), 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _taken(home) from error
+        if not _acquired(file):
+            raise _taken(home)
         file.truncate(0)
         file.write(json.dumps(_ourselves()))
         file.flush()
@@ -108,6 +120,16 @@ def locked(home: Home) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _acquired(file: IO[str]) -> bool:
+    """Lock the file; wait a moment, since somebody may be looking at it, see `holder`."""
+    for _ in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(LOCK_PAUSE_S)
+    return False
 
 
 def holder(home: Home) -> dict[str, str] | None:
@@ -130,9 +152,17 @@ def _ourselves() -> dict[str, str]:
     return {
         "pid": str(os.getpid()),
         "host": os.uname().nodename,
+        "boot": _boot(),
         "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "command": " ".join(Path(part).name for part in sys.argv[:3]),
     }
+
+
+def _boot() -> str:
+    """Return what tells this start of the machine from others: process ids repeat after it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return "unknown"
 
 
 def _taken(home: Home) -> InputError:

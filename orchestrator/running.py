@@ -1,18 +1,18 @@
 """`hdsweep run`, step by step: plan, data, store, sweep, table."""
 
 import contextlib
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InputError
-from orchestrator.events import OnEvent, StopFlag
+from orchestrator.events import OnEvent
 from orchestrator.forecast import CPU, H100, Measured, forecast
 from orchestrator.hardware import gpus
 from orchestrator.home import Home
 from orchestrator.plan import Plan, require_ready
+from orchestrator.stopping import Say
 from trainables.config import RunSpec
 from trainables.data.datasets import all_datasets
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.report.cells import Table
     from orchestrator.store import Store
     from orchestrator.sweep import Options, SweepResult
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -123,10 +121,9 @@ def run_plan(
             measured=measured(store),
             finished=store.finished(),
         )
-        stop = StopFlag()
-        with display(plan, expected.seconds) as on_event, stopped_by_signals(stop, say):
+        with display(plan, expected.seconds) as on_event:
             result = run_sweep(
-                plan, store, expected.remaining, options=options, on_event=on_event, stop=stop
+                plan, store, expected.remaining, options=options, on_event=on_event, say=say
             )
         if result.interrupted:
             store.reconcile()  # What was stopped must not look as if it were running.
@@ -172,21 +169,3 @@ def write_table(store: "Store", table: "Table") -> Path:
     from orchestrator.report.records import to_records
 
     return store.write_table(lambda folder: write_report(table, folder), to_records(table))
-
-
-@contextlib.contextmanager
-def stopped_by_signals(stop: StopFlag, say: Say) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM drain the sweep, and a second one end it at once."""
-
-    def on_signal(number: int, frame: object) -> None:  # noqa: ARG001
-        if stop.draining:
-            raise KeyboardInterrupt
-        stop.drain()
-        say("stopping: what runs writes a checkpoint first; Ctrl-C again stops at once")
-
-    before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -4,41 +4,42 @@ The driver alone writes it. A worker fills the folder of its attempt; `commit` c
 against its own manifest, moves it to where MLflow looks for artifacts, and only then writes the
 metrics and the status. Killed between any two of these steps, the next driver finds either a whole
 attempt to publish or a published folder to record, and `Store.open` does so before anything starts.
+The same rule brings back a database that was lost: each published folder holds all that it knew.
 
     parent run (a study at a scale) -> one child per run key, one summary per row and target
 """
 
 import json
+import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from orchestrator import tracking
 from orchestrator.attempts import LABELS, RESULT, Attempt, read_result
 from orchestrator.checking import flat
-from orchestrator.errors import HdsweepError, InputError
+from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
-from orchestrator.home import Home, locked
+from orchestrator.home import Home, check_version, locked
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import provenance
+from orchestrator.tracking import EXPERIMENT, Known
 from trainables.loop import Point
 
-EXPERIMENT = "hdsweep"
-PAGE = 1000  # Runs per search.
-BATCH = 1000  # MLflow's limit of metrics in one call.
-LONGEST_TAG = 5000  # Characters, MLflow's limit.
+LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
 
 KIND, KEY, ATTEMPT = "hdsweep.kind", "hdsweep.key", "hdsweep.attempt"
 FAILURE, MESSAGE = "hdsweep.failure", "hdsweep.message"
 SWEEP, SUMMARY = "hdsweep.sweep", "hdsweep.summary"
-PARENT, NAME = "mlflow.parentRunId", "mlflow.runName"
+PARENT = "mlflow.parentRunId"
 
 
 class StaleAttemptError(HdsweepError):
@@ -66,14 +67,16 @@ class Store:
 
     def __init__(self, home: Home, client: MlflowClient, experiment: str) -> None:
         self._home, self._client, self._experiment = home, client, experiment
-        self._runs: dict[str, Run] = {}
-        self._parents: dict[str, Run] = {}
-        self._summaries: dict[str, Run] = {}
+        self._runs: dict[str, Known] = {}
+        self._parents: dict[str, Known] = {}
+        self._summaries: dict[str, Known] = {}
         self._logged: dict[str, set[tuple[str, int]]] = {}
-        self._parent: Run | None = None
+        self._sweep: str | None = None
         self.reconciled: dict[str, str] = {}
         """What was done on opening about runs that a killed driver left, by key."""
-        self._load()
+        runs, self._deleted = tracking.every_run(client, experiment)
+        for run in runs:
+            self._keep(run)
 
     @classmethod
     @contextmanager
@@ -83,53 +86,70 @@ class Store:
         Raises:
             InputError: if another driver is alive, or the database is damaged.
         """
-        with locked(home):
-            client = _client(home)
-            found = client.get_experiment_by_name(EXPERIMENT)
-            # Before any worker starts: concurrent first writers of a fresh database race.
-            experiment = (
-                found.experiment_id
-                if found
-                else client.create_experiment(
-                    EXPERIMENT, artifact_location=home.artifacts.as_uri()
-                )
-            )
-            home.database.chmod(0o600)
-            store = cls(home, client, experiment)
-            store.reconciled = store.reconcile()
+        with locked(home), cls._unlocked(home) as store:
             yield store
 
     @classmethod
+    @contextmanager
+    def _unlocked(cls, home: Home) -> Iterator[Self]:
+        """Open for writing; the caller holds the lock."""
+        # Before any worker starts: concurrent first writers of a fresh database race.
+        tracking.create(home)
+        client = tracking.connect(home)
+        home.database.chmod(0o600)
+        found = client.get_experiment_by_name(EXPERIMENT)
+        experiment = (
+            found.experiment_id
+            if found
+            else client.create_experiment(EXPERIMENT, artifact_location=home.artifacts.as_uri())
+        )
+        store = cls(home, client, experiment)
+        store.reconciled = store.reconcile()
+        try:
+            yield store
+        finally:
+            # Full disk or not: what is committed is safe without it.
+            with suppress(sqlite3.Error):
+                tracking.compact(home.database)
+
+    @classmethod
     def read(cls, home: Home) -> Self | None:
-        """Open for reading beside a driver that may be alive; None if nothing was ever stored."""
+        """Open for reading beside a driver that may be alive; None if nothing was ever stored.
+
+        Raises:
+            InputError: if the home is of a newer version, or the database is damaged.
+        """
         if not home.exists():
             return None
-        client = _client(home)
+        check_version(home)
+        client = tracking.connect(home)
         found = client.get_experiment_by_name(EXPERIMENT)
         return cls(home, client, found.experiment_id) if found else None
 
     def finished(self) -> dict[str, StoredRun]:
         """Return the finished runs by key."""
-        return {key: self._stored(run) for key, run in self._runs.items() if _has(run, "FINISHED")}
+        return {
+            key: self._stored(key) for key, run in self._runs.items() if run.status == "FINISHED"
+        }
 
     def failures(self) -> dict[str, Failure]:
         """Return the last failure of each run that is not finished and has one."""
         return {
             key: Failure(
-                kind=run.data.tags[FAILURE],
-                message=run.data.tags.get(MESSAGE, ""),
-                attempt=int(run.data.tags[ATTEMPT]),
+                kind=run.tags[FAILURE],  # type: ignore[arg-type]
+                message=run.tags.get(MESSAGE, ""),
+                attempt=int(run.tags[ATTEMPT]),
             )
             for key, run in self._runs.items()
-            if _has(run, "FAILED") and FAILURE in run.data.tags
+            if run.status == "FAILED" and FAILURE in run.tags
         }
 
     def running(self) -> dict[str, int]:
         """Return the attempt number of each run that is marked as running, by key."""
         return {
-            key: int(run.data.tags[ATTEMPT])
+            key: int(run.tags[ATTEMPT])
             for key, run in self._runs.items()
-            if _has(run, "RUNNING")
+            if run.status == "RUNNING"
         }
 
     def specs(self) -> dict[str, dict[str, Any]]:
@@ -143,44 +163,41 @@ class Store:
     def begin_sweep(self, plan: Plan) -> str:
         """Return the MLflow run of this study at this scale, made if there is none yet."""
         name = f"{plan.study}/{plan.scale}"
-        if name not in self._parents:
-            tags = {KIND: "sweep", SWEEP: name, **_prefixed(provenance())}
-            self._parents[name] = self._create(f"{plan.title} ({plan.scale})", tags)
-        self._parent = self._parents[name]
-        run_id = self._parent.info.run_id
-        for label, text in _labels_of_plan(plan).items():
-            self._client.set_tag(run_id, label, text[:LONGEST_TAG])
-        return str(run_id)
+        labels = {**_labels_of_plan(plan), **_prefixed(provenance())}
+        known = self._parents.get(name)
+        if known is None:
+            labels |= {KIND: "sweep", SWEEP: name}
+            known = self._create(f"{plan.title} ({plan.scale})", labels)
+        else:
+            self._log(known.run_id, tags=labels)
+            self._client.update_run(known.run_id, status="RUNNING")
+        self._sweep = name
+        self._parents[name] = known.now(status="RUNNING", tags=labels)
+        return known.run_id
 
     def start(self, run: PlannedRun) -> Attempt:
         """Record a new attempt at a run, durably, and return where its worker is to write."""
         known = self._runs.get(run.key)
+        number = 1 + max(self._numbers_used(run.key, known), default=0)
+        labels = {ATTEMPT: str(number), **_prefixed(provenance())}
         if known is None:
-            labels = {**_labels(run), ATTEMPT: "1"}
-            if self._parent is not None:
-                labels[PARENT] = self._parent.info.run_id
+            labels |= _labels(run)
+            if self._sweep is not None:
+                labels[PARENT] = self._parents[self._sweep].run_id
             known = self._create(run.label, labels)
-            self._log_params(known.info.run_id, run.spec.model_dump(mode="json"))
         else:
-            number = int(known.data.tags[ATTEMPT]) + 1
-            self._client.set_tag(known.info.run_id, ATTEMPT, str(number))
-            self._client.update_run(known.info.run_id, status="RUNNING")
-            known = self._client.get_run(known.info.run_id)
-        self._runs[run.key] = known
-        attempt = self._attempt(run.key, known)
+            self._log(known.run_id, tags=labels)
+            self._client.update_run(known.run_id, status="RUNNING")
+        self._runs[run.key] = known.now(status="RUNNING", tags=labels)
+        self._log_params(run.key, run.spec.model_dump(mode="json"))
+        attempt = self._attempt(run.key)
         for folder in (attempt.artifacts, attempt.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
         return attempt
 
     def log_points(self, key: str, points: Iterable[Point]) -> None:
         """Log values of a running run; each name and step once, whatever the attempt."""
-        known = self._known_points(key)
-        fresh = [point for point in points if (point.name, point.step) not in known]
-        known.update((point.name, point.step) for point in fresh)
-        metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in fresh]
-        for start in range(0, len(metrics), BATCH):
-            batch = metrics[start : start + BATCH]
-            self._client.log_batch(self._runs[key].info.run_id, metrics=batch)
+        self._log(self._runs[key].run_id, metrics=self._fresh(key, points))
 
     def commit(self, key: str, attempt: Attempt) -> StoredRun:
         """Publish what an attempt left.
@@ -189,10 +206,7 @@ class Store:
             StaleAttemptError: if the run was handed to a newer attempt in the meantime.
             DamagedResultError: if the artifacts do not match their manifest.
         """
-        if attempt.number != int(self._runs[key].data.tags[ATTEMPT]):
-            raise StaleAttemptError(
-                f"attempt {attempt.number} at run {key} is not the current one"
-            )
+        self._require_current(key, attempt)
         result = read_result(attempt.artifacts, key)
         if result is None:
             raise DamagedResultError(f"the result of run {key} does not match its manifest")
@@ -200,36 +214,47 @@ class Store:
         return self._record(key, result)
 
     def fail(self, key: str, attempt: Attempt, failure: Failure) -> None:
-        """Record why an attempt failed."""
-        run_id = self._runs[key].info.run_id
-        tags = {FAILURE: failure.kind, MESSAGE: failure.message[:LONGEST_TAG]}
-        self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-        self._client.set_terminated(run_id, status="FAILED")
-        self._runs[key] = self._client.get_run(run_id)
+        """Record why an attempt failed; its log becomes an artifact.
+
+        Raises:
+            StaleAttemptError: if the run was handed to a newer attempt in the meantime.
+        """
+        self._require_current(key, attempt)
         if failure.traceback:
             with attempt.log.open("a") as log:
                 log.write(f"\n{failure.traceback}\n")
+        if attempt.log.is_file():
+            folder = self._published(key)
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(attempt.log, folder / f"attempt-{attempt.number}.log")
+        known = self._runs[key]
+        tags = {FAILURE: failure.kind, MESSAGE: failure.message[:LONGEST_TAG]}
+        self._log(known.run_id, tags=tags)
+        self._client.set_terminated(known.run_id, status="FAILED")
+        self._runs[key] = known.now(status="FAILED", tags=tags)
         shutil.rmtree(attempt.artifacts, ignore_errors=True)
 
     def reconcile(self) -> dict[str, str]:
         """Bring database and folders together after a kill; return what was done, by key."""
-        done: dict[str, str] = {}
+        done = dict.fromkeys(self._adopt_unknown(), "found again")
         for key, run in list(self._runs.items()):
-            if _has(run, "FINISHED"):
+            if run.status == "FINISHED" and (self._published(key) / RESULT).is_file():
                 self._tidy(key)
                 continue
-            attempt = self._attempt(key, run)
-            published = read_result(self._published(run), key)
+            attempt = self._attempt(key)
+            published = read_result(self._published(key), key)
             if published is None and read_result(attempt.artifacts, key) is not None:
                 self._publish(key, attempt)
-                published = read_result(self._published(run), key)
+                published = read_result(self._published(key), key)
             if published is not None:
                 self._record(key, published)
                 done[key] = "published"
-            elif _has(run, "RUNNING"):
-                self._client.set_terminated(run.info.run_id, status="KILLED")
-                self._runs[key] = self._client.get_run(run.info.run_id)
-                done[key] = "interrupted"
+            elif run.status in ("RUNNING", "FINISHED"):
+                self._runs[key] = self._killed(run)
+                done[key] = "interrupted" if run.status == "RUNNING" else "its artifacts are gone"
+        for name, parent in self._parents.items():
+            if parent.status == "RUNNING":
+                self._parents[name] = self._killed(parent)
         return done
 
     def write_table(
@@ -241,8 +266,8 @@ class Store:
             files: writes the files into the folder it is given.
             rows: one record per cell, as in the JSON report.
         """
-        assert self._parent is not None, "a table belongs to a sweep"
-        root = self._published(self._parent)
+        parent = self._parent()
+        root = self._artifacts_of(parent.run_id)
         folder = root / "table"
         folder.mkdir(parents=True, exist_ok=True)
         files(folder)
@@ -250,106 +275,132 @@ class Store:
         content = {"columns": columns, "data": [[row[c] for c in columns] for row in rows]}
         (root / "cells.json").write_text(json.dumps(content))
         listed = json.dumps([{"path": "cells.json", "type": "table"}])
-        self._client.set_tag(self._parent.info.run_id, "mlflow.loggedArtifacts", listed)
+        self._log(parent.run_id, tags={"mlflow.loggedArtifacts": listed})
         for row in rows:
             self._summarise(row)
         return folder
 
     def end_sweep(self, *, complete: bool) -> None:
         """Mark the sweep as finished, or as interrupted with runs left to do."""
-        assert self._parent is not None, "no sweep was begun"
-        self._client.set_terminated(
-            self._parent.info.run_id, status="FINISHED" if complete else "FAILED"
+        parent, status = self._parent(), "FINISHED" if complete else "FAILED"
+        self._client.set_terminated(parent.run_id, status=status)
+        self._parents[parent.tags[SWEEP]] = parent.now(status=status)
+
+    def _keep(self, run: Known) -> None:
+        kind = run.tags.get(KIND)
+        if kind == "run":
+            self._runs[run.tags[KEY]] = run
+        elif kind == "sweep":
+            self._parents[run.tags[SWEEP]] = run
+        elif kind == "summary":
+            self._summaries[run.tags[SUMMARY]] = run
+
+    def _parent(self) -> Known:
+        assert self._sweep is not None, "no sweep was begun"
+        return self._parents[self._sweep]
+
+    def _create(self, name: str, tags: Mapping[str, str], started_ms: int | None = None) -> Known:
+        run = self._client.create_run(
+            self._experiment, start_time=started_ms, run_name=name, tags=dict(tags)
         )
+        return Known.of(run)
 
-    def adopt(self, folder: Path) -> bool:
-        """Record a published folder whose run the database has lost; return whether it is whole."""
-        try:
-            content = json.loads((folder / LABELS).read_text())
-            key, name, sweep = content["labels"][KEY], content["name"], content["sweep"]
-        except (OSError, ValueError, KeyError):
-            return False
-        result = read_result(folder, key)
-        if result is None or key in self._runs:
-            return False
-        labels = dict(content["labels"])
-        if sweep is not None:
-            if sweep not in self._parents:
-                self._parents[sweep] = self._create(sweep, {KIND: "sweep", SWEEP: sweep})
-            labels[PARENT] = self._parents[sweep].info.run_id
-        run = self._runs[key] = self._create(name, labels)
-        self._log_params(run.info.run_id, json.loads((folder / "spec.json").read_text()))
-        self._published(run).parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(self._published(run))
-        self._record(key, result)
-        return True
+    def _log(
+        self,
+        run_id: str,
+        *,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what there is in as few transactions as MLflow allows."""
+        if metrics or params or tags:
+            self._client.log_batch(
+                run_id,
+                metrics=metrics,
+                params=[Param(name, str(value)) for name, value in (params or {}).items()],
+                tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            )
 
-    def _load(self) -> None:
-        token = None
-        while True:
-            page = self._client.search_runs([self._experiment], max_results=PAGE, page_token=token)
-            for run in page:
-                tags = run.data.tags
-                if tags.get(KIND) == "run":
-                    self._runs[tags[KEY]] = run
-                elif tags.get(KIND) == "sweep":
-                    self._parents[tags[SWEEP]] = run
-                elif tags.get(KIND) == "summary":
-                    self._summaries[tags[SUMMARY]] = run
-            token = page.token
-            if not token:
-                return
+    def _log_params(self, key: str, spec: Mapping[str, Any]) -> None:
+        """Write the parameters of a run, unless a driver killed since has."""
+        known = self._runs[key]
+        if not known.has_params:
+            self._log(known.run_id, params=flat(spec))
+            self._runs[key] = replace(known, has_params=True)
 
-    def _create(self, name: str, tags: Mapping[str, str]) -> Run:
-        return self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
+    def _killed(self, run: Known) -> Known:
+        self._client.set_terminated(run.run_id, status="KILLED")
+        return run.now(status="KILLED")
 
-    def _log_params(self, run_id: str, spec: Mapping[str, Any]) -> None:
-        params = [Param(name, str(value)) for name, value in flat(spec).items()]
-        self._client.log_batch(run_id, params=params)
+    def _numbers_used(self, key: str, known: Known | None) -> Iterator[int]:
+        """Yield the numbers of attempts there were, also of those a lost database knew."""
+        if known is not None:
+            yield int(known.tags[ATTEMPT])
+        with suppress(FileNotFoundError):
+            yield from (int(n) for n in os.listdir(self._home.attempts / key) if n.isdigit())
 
-    def _attempt(self, key: str, run: Run) -> Attempt:
-        number = int(run.data.tags[ATTEMPT])
+    def _require_current(self, key: str, attempt: Attempt) -> None:
+        if attempt.number != int(self._runs[key].tags[ATTEMPT]):
+            raise StaleAttemptError(
+                f"attempt {attempt.number} at run {key} is not the current one"
+            )
+
+    def _attempt(self, key: str) -> Attempt:
+        known = self._runs[key]
+        number = int(known.tags[ATTEMPT])
         return Attempt(
             key=key,
             number=number,
-            run_id=run.info.run_id,
+            run_id=known.run_id,
             artifacts=self._home.attempts / key / str(number),
             checkpoints=self._home.checkpoints / key,
             log=self._home.logs / f"{key}-{number}.log",
         )
 
-    def _published(self, run: Run) -> Path:
-        run_id: str = run.info.run_id
+    def _artifacts_of(self, run_id: str) -> Path:
         return self._home.artifacts / run_id / "artifacts"
+
+    def _published(self, key: str) -> Path:
+        return self._artifacts_of(self._runs[key].run_id)
 
     def _publish(self, key: str, attempt: Attempt) -> None:
         """Move an attempt's folder to where MLflow looks; atomic, and safe to be cut short."""
-        run = self._runs[key]
-        labels = {k: v for k, v in run.data.tags.items() if k.startswith("hdsweep.")}
-        parent = run.data.tags.get(PARENT)
-        sweep = next((n for n, p in self._parents.items() if p.info.run_id == parent), None)
-        content = {"name": run.info.run_name, "labels": labels, "sweep": sweep}
+        known = self._runs[key]
+        parents = {parent.run_id: parent for parent in self._parents.values()}
+        parent = parents.get(known.tags.get(PARENT, ""))
+        content = {
+            "name": known.name,
+            "labels": {k: v for k, v in known.tags.items() if k.startswith("hdsweep.")},
+            "sweep": parent.tags[SWEEP] if parent else None,
+            "sweep_name": parent.name if parent else None,
+            "started_ms": known.started_ms,
+        }
         (attempt.artifacts / LABELS).write_text(json.dumps(content, indent=1))
-        destination = self._published(run)
+        _to_disk(attempt.artifacts)
+        destination = self._published(key)
         shutil.rmtree(destination, ignore_errors=True)
         destination.parent.mkdir(parents=True, exist_ok=True)
         attempt.artifacts.rename(destination)
+        _flush(destination.parent)
 
     def _record(self, key: str, result: Mapping[str, Any]) -> StoredRun:
         """Write the metrics and the status of a published result; safe to be done again."""
-        run_id = self._runs[key].info.run_id
-        now = time.time_ns() // 1_000_000
+        known = self._runs[key]
+        # The same whoever records it and when, so that nothing recorded twice is there twice.
+        ended_ms = int((self._published(key) / RESULT).stat().st_mtime * 1000)
         final = {**result["metrics"], "seconds": result["seconds"]}
         step = result["updates"]
-        self.log_points(key, [Point(*row) for row in result["history"]])
-        self.log_points(key, [Point(name, step, value, now) for name, value in final.items()])
-        tags = {**_prefixed(result["environment"]), **_prefixed(provenance())}
-        self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-        self._client.set_terminated(run_id)
-        self._runs[key] = self._client.get_run(run_id)
+        points = [Point(name, step, value, ended_ms) for name, value in final.items()]
+        history = sorted((Point(*row) for row in result["history"]), key=lambda p: p.step)
+        tags = _prefixed(result["environment"])
+        self._log(known.run_id, metrics=self._fresh(key, [*points, *history]), tags=tags)
+        self._client.set_terminated(known.run_id, end_time=ended_ms)
+        last = {point.name: point.value for point in history} | final
+        self._runs[key] = known.now(status="FINISHED", tags=tags, metrics=last)
         self._logged.pop(key, None)
         self._tidy(key)
-        return self._stored(self._runs[key])
+        return self._stored(key)
 
     def _tidy(self, key: str) -> None:
         """Remove what only an unfinished run needs."""
@@ -357,16 +408,69 @@ class Store:
             if folder.exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _stored(self, run: Run) -> StoredRun:
-        metrics = dict(run.data.metrics)
+    def _stored(self, key: str) -> StoredRun:
+        known = self._runs[key]
         return StoredRun(
-            key=run.data.tags[KEY],
-            run_id=run.info.run_id,
-            artifacts=self._published(run),
-            metrics=metrics,
-            seconds=metrics.get("seconds", 0.0),
-            tags=run.data.tags,
+            key=key,
+            run_id=known.run_id,
+            artifacts=self._published(key),
+            metrics=known.metrics,
+            seconds=known.metrics.get("seconds", 0.0),
+            tags=known.tags,
         )
+
+    def _adopt_unknown(self) -> list[str]:
+        """Record the published folders whose runs the database has lost; return their keys.
+
+        Folders of runs that somebody deleted in the UI are left alone: they are not lost.
+        """
+        kept = [*self._runs.values(), *self._parents.values(), *self._summaries.values()]
+        known = {run.run_id for run in kept} | self._deleted
+        folders = [
+            path / "artifacts" for path in self._home.artifacts.iterdir() if path.name not in known
+        ]
+        adopted = (self._adopt(folder) for folder in sorted(folders))
+        return [key for key in adopted if key is not None]
+
+    def _adopt(self, folder: Path) -> str | None:
+        """Make a published folder that of its run; return the key, or None if it is not whole."""
+        try:
+            content = json.loads((folder / LABELS).read_text())
+            spec = json.loads((folder / "spec.json").read_text())
+            key, name, sweep = str(content["labels"][KEY]), content["name"], content["sweep"]
+        except (OSError, ValueError, KeyError):
+            return None
+        known = self._runs.get(key)
+        result = read_result(folder, key)
+        if result is None or (known is not None and known.status == "FINISHED"):
+            return None
+        if known is None:
+            labels = dict(content["labels"])
+            if sweep is not None:
+                if sweep not in self._parents:
+                    tags = {KIND: "sweep", SWEEP: sweep}
+                    self._parents[sweep] = self._create(content["sweep_name"], tags)
+                labels[PARENT] = self._parents[sweep].run_id
+            self._runs[key] = self._create(name, labels, content.get("started_ms"))
+        self._log_params(key, spec)
+        destination = self._published(key)
+        shutil.rmtree(destination, ignore_errors=True)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(destination)
+        with suppress(OSError):
+            folder.parent.rmdir()
+        self._record(key, result)
+        return key
+
+    def _fresh(self, key: str, points: Iterable[Point]) -> list[Metric]:
+        """Return the points whose name and step were not logged before, and note them."""
+        known = self._known_points(key)
+        fresh: list[Metric] = []
+        for point in points:
+            if (point.name, point.step) not in known:
+                known.add((point.name, point.step))
+                fresh.append(Metric(point.name, point.value, point.time_ms, point.step))
+        return fresh
 
     def _known_points(self, key: str) -> set[tuple[str, int]]:
         """Return the logged names and steps of a run; read back once for one of another driver."""
@@ -374,78 +478,58 @@ class Store:
             run = self._runs[key]
             self._logged[key] = {
                 (name, metric.step)
-                for name in run.data.metrics
-                for metric in self._client.get_metric_history(run.info.run_id, name)
+                for name in run.metrics
+                for metric in self._client.get_metric_history(run.run_id, name)
             }
         return self._logged[key]
 
     def _summarise(self, row: Mapping[str, Any]) -> None:
         """Keep one MLflow run per row and target of the table, so that the UI can compare them."""
-        assert self._parent is not None
-        parent = self._parent.info.run_id
+        parent = self._parent()
         cell = f"{row['method']}/{row['target']}"
-        name = f"{self._parent.data.tags[SWEEP]}/{cell}"
+        name = f"{parent.tags[SWEEP]}/{cell}"
         values = {k: float(row[k]) for k in ("mean", "std", "n") if row[k] is not None}
         known = self._summaries.get(name)
         if known is None:
-            tags = {KIND: "summary", SUMMARY: name, PARENT: parent}
+            tags = {KIND: "summary", SUMMARY: name, PARENT: parent.run_id}
             tags |= {f"hdsweep.{k}": str(row[k]) for k in ("method", "target", "metric")}
             known = self._create(f"{cell} (mean)", tags)
-        if values == dict(known.data.metrics):
+        if values != known.metrics:
+            now = time.time_ns() // 1_000_000
+            metrics = [Metric(k, v, now, int(row["n"])) for k, v in values.items()]
+            self._log(known.run_id, metrics=metrics)
+        elif known.status == "FINISHED":
             return
-        now = time.time_ns() // 1_000_000
-        metrics = [Metric(k, v, now, int(row["n"])) for k, v in values.items()]
-        self._client.log_batch(known.info.run_id, metrics=metrics)
-        self._client.set_terminated(known.info.run_id)
-        self._summaries[name] = self._client.get_run(known.info.run_id)
+        self._client.set_terminated(known.run_id)
+        self._summaries[name] = known.now(status="FINISHED", metrics=values)
 
 
 def rebuild(home: Home) -> int:
     """Make the tracking database anew from the published artifacts; return how many runs it has.
 
-    The damaged database, if there is one, is kept beside the new one.
-    """
-    if home.database.exists():
-        home.database.rename(home.database.with_suffix(f".damaged-{time.time_ns()}"))
-    folders = sorted(path.parent for path in home.artifacts.glob(f"*/artifacts/{RESULT}"))
-    with Store.open(home) as store:
-        return sum(store.adopt(folder) for folder in folders)
-
-
-def _client(home: Home) -> MlflowClient:
-    """Return a client of the home's database.
+    The old database, if there is one, is kept beside the new one.
 
     Raises:
-        InputError: if it is not a database that MLflow can read.
+        InputError: if another driver is alive.
     """
-    import logging
+    with locked(home):
+        tracking.set_aside(home)
+        with Store._unlocked(home) as store:
+            return len(store.finished())
 
-    # Creating the tables is announced line by line otherwise.
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+def _to_disk(folder: Path) -> None:
+    """Flush an attempt's files: a result must not outlive a power cut that its artifacts did not."""
+    for path in [*folder.rglob("*"), folder]:
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        client = MlflowClient(tracking_uri=f"sqlite:///{home.database}")
-        client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        raise _unreadable(home, error) from error
-    except Exception as error:
-        # SQLAlchemy's errors, without importing it here for their names.
-        if type(error).__module__.startswith("sqlalchemy"):
-            raise _unreadable(home, error) from error
-        raise
-    return client
-
-
-def _unreadable(home: Home, error: Exception) -> InputError:
-    reason = str(error).strip().splitlines()[0]
-    return InputError(
-        f"the tracking database `{home.database}` cannot be read: {reason}",
-        hint="`hdsweep reconcile --rebuild` makes it anew from the stored artifacts",
-    )
-
-
-def _has(run: Run, status: str) -> bool:
-    return bool(run.info.status == RunStatus.to_string(RunStatus.from_string(status)))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _labels(run: PlannedRun) -> dict[str, str]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.attempts import Attempt
-from orchestrator.events import Event, Kind, OnEvent, StopFlag
+from orchestrator.events import Event, Kind, OnEvent
 from orchestrator.failures import Failure
 from orchestrator.frontier import Frontier
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.ray_session import ray_session
+from orchestrator.stopping import Say, StopFlag, stopped_by_signals
 from orchestrator.store import DamagedResultError, Store
 from trainables.loop import Point
 
@@ -197,7 +198,7 @@ def run_sweep(
     *,
     options: Options,
     on_event: OnEvent,
-    stop: StopFlag,
+    say: Say,
 ) -> SweepResult:
     """Run what is missing of a plan and return what came of it.
 
@@ -207,15 +208,17 @@ def run_sweep(
         remaining: seconds of the longest path from each run, by key.
         options: where to run, how often to try, what to keep.
         on_event: told of every change, from this thread.
-        stop: may be set at any time.
+        say: told what a signal does.
 
     Raises:
         InputError: if the Ray cluster asked for is not there.
     """
     start = time.monotonic()
+    stop = StopFlag()
     sweep = Sweep(plan, store, remaining, options=options, on_event=on_event, stop=stop)
     if sweep.result.reused < sweep.result.planned:
-        with ray_session(options.address, workers=options.workers):
+        # Ray has handlers of its own, so ours come after it.
+        with ray_session(options.address, workers=options.workers), stopped_by_signals(stop, say):
             from orchestrator.experiment import run_experiment
 
             run_experiment(sweep, plan.study, stop)

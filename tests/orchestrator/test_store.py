@@ -210,7 +210,7 @@ def operations(store, allowed):
     return lambda: count
 
 
-@pytest.mark.parametrize("allowed", range(7))
+@pytest.mark.parametrize("allowed", range(4))
 def test_a_commit_cut_short_anywhere_is_completed(home, plan, pretraining, allowed):
     with Store.open(home) as store:
         store.begin_sweep(plan)
@@ -295,5 +295,5 @@ def test_summaries_are_kept_up_to_date_and_not_doubled(home, plan, pretraining):
         folder = store.write_table(no_files, [{**row, "mean": 60.0, "n": 2, "std": 1.0}])
         assert len(store._summaries) == 1
         (summary,) = store._summaries.values()
-        assert summary.data.metrics == {"mean": 60.0, "std": 1.0, "n": 2.0}
+        assert summary.metrics == {"mean": 60.0, "std": 1.0, "n": 2.0}
     assert json.loads((folder.parent / "cells.json").read_text())["data"][0][3] == 60.0

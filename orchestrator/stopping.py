@@ -1,0 +1,36 @@
+"""Stopping a sweep on purpose: once lets it drain, twice ends it at once; both can be resumed."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+Say = Callable[[str], None]
+
+
+class StopFlag:
+    """Whether somebody asked the sweep to stop; set by signal handlers, read by the sweep."""
+
+    def __init__(self) -> None:
+        self.draining = False
+
+    def drain(self) -> None:
+        """Start nothing new; let what runs write a checkpoint and stop."""
+        self.draining = True
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: StopFlag, say: Say) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM drain the sweep, and a second one end it at once."""
+
+    def on_signal(number: int, frame: object) -> None:  # noqa: ARG001
+        if stop.draining:
+            raise KeyboardInterrupt
+        stop.drain()
+        say("stopping: what runs writes a checkpoint first; Ctrl-C again stops at once")
+
+    before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,180 @@
+"""MLflow as the store uses it: one SQLite file, made whole or not at all, and few transactions.
+
+A fresh database takes MLflow seconds and some fifty steps, and is of no use if they are cut short:
+it is made under another name and takes its own when it is complete. It runs in write-ahead mode,
+where a transaction is one flush to disk and readers wait for nobody; closed, it is one file again.
+"""
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking import MlflowClient
+
+from orchestrator.errors import InputError
+from orchestrator.home import Home
+
+EXPERIMENT = "hdsweep"
+PAGE = 1000  # Runs per search.
+BESIDE = ("-journal", "-wal", "-shm")  # What SQLite keeps next to a database in use.
+PATIENCE_S = 20
+
+
+@dataclass(frozen=True)
+class Known:
+    """One run of the database, as this driver last read or left it."""
+
+    run_id: str
+    name: str
+    status: str
+    started_ms: int
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """The last value of each."""
+    has_params: bool
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return what matters of MLflow's own record."""
+        return cls(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            started_ms=run.info.start_time,
+            tags=dict(run.data.tags),
+            metrics=dict(run.data.metrics),
+            has_params=bool(run.data.params),
+        )
+
+    def now(
+        self,
+        *,
+        status: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Self:
+        """Return the run after these were written; saves reading it back."""
+        return replace(
+            self,
+            status=status or self.status,
+            tags={**self.tags, **(tags or {})},
+            metrics={**self.metrics, **(metrics or {})},
+        )
+
+
+def create(home: Home) -> None:
+    """Make the database with its tables and our experiment, unless there is one."""
+    if home.database.is_file():
+        return
+    for leftover in (*home.path.glob("mlflow-*.new*"), *_beside(home)):
+        leftover.unlink(missing_ok=True)
+    # A name of its own: MLflow keeps its connections by name for as long as the process lives.
+    fresh = home.path / f"mlflow-{time.time_ns()}.new"
+    _pragma(fresh, "journal_mode=WAL")
+    fresh.chmod(0o600)
+    _quiet()
+    client = MlflowClient(tracking_uri=_uri(fresh))
+    client.create_experiment(EXPERIMENT, artifact_location=home.artifacts.as_uri())
+    _let_go(fresh)
+    compact(fresh)
+    fresh.rename(home.database)
+
+
+def connect(home: Home) -> MlflowClient:
+    """Return a client of the home's database.
+
+    Raises:
+        InputError: if it is not a database that MLflow can read.
+    """
+    _quiet()
+    try:
+        client = MlflowClient(tracking_uri=_uri(home.database))
+        client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise _unreadable(home, error) from error
+    except Exception as error:
+        # SQLAlchemy's errors, without importing it here for their names.
+        if type(error).__module__.startswith("sqlalchemy"):
+            raise _unreadable(home, error) from error
+        raise
+    return client
+
+
+def compact(database: Path) -> None:
+    """Bring everything into the one file, which can then be copied alone."""
+    _pragma(database, "wal_checkpoint(TRUNCATE)")
+
+
+def set_aside(home: Home) -> None:
+    """Move the database out of the way, keeping what may be of use to its owner."""
+    _let_go(home.database)
+    stem = home.path / f"mlflow.damaged-{time.time_ns()}"
+    if home.database.exists():
+        home.database.rename(stem)
+    for path in _beside(home):
+        if path.stat().st_size and not path.name.endswith("-shm"):
+            path.rename(f"{stem}{path.name.removeprefix(home.database.name)}")
+        else:
+            path.unlink()
+
+
+def every_run(client: MlflowClient, experiment: str) -> tuple[list[Known], set[str]]:
+    """Return the runs, and the ids of those that somebody deleted in the UI."""
+    runs: list[Known] = []
+    deleted: set[str] = set()
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], run_view_type=ViewType.ALL, max_results=PAGE, page_token=token
+        )
+        for run in page:
+            if run.info.lifecycle_stage == "active":
+                runs.append(Known.of(run))
+            else:
+                deleted.add(run.info.run_id)
+        token = page.token
+        if not token:
+            return runs, deleted
+
+
+def _uri(database: Path) -> str:
+    return f"sqlite:///{database}"
+
+
+def _beside(home: Home) -> list[Path]:
+    named = (home.path / f"{home.database.name}{end}" for end in BESIDE)
+    return [path for path in named if path.exists()]
+
+
+def _let_go(database: Path) -> None:
+    """Close the connections that MLflow keeps; they would follow a file that is renamed."""
+    engine = SqlAlchemyStore._engine_map.get(_uri(database))
+    if engine is not None:
+        engine.dispose()
+
+
+def _pragma(database: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(database, timeout=PATIENCE_S)) as connection:
+        connection.execute(f"PRAGMA {statement}").fetchall()
+
+
+def _quiet() -> None:
+    """Keep MLflow from announcing every table that it makes."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _unreadable(home: Home, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()[0]
+    return InputError(
+        f"the tracking database `{home.database}` cannot be read: {reason}",
+        hint="`hdsweep reconcile --rebuild` makes it anew from the stored artifacts",
+    )
