@@ -4,7 +4,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from orchestrator.report.cells import Cell, Table, method_title
+from orchestrator.report.cells import Cell, Table
 from orchestrator.report.markdown import published_text
 
 
@@ -13,16 +13,17 @@ def render(table: Table) -> Group:
     grid = RichTable(title=table.title, title_style="bold")
     grid.add_column("method", no_wrap=True)
     for column in table.columns:
-        grid.add_column(column.title, justify="right")
+        # Two short lines rather than one that would not fit beside four others in 80 columns.
+        grid.add_column(column.title.replace("-like", "\n-like"), justify="right", no_wrap=True)
     for method in table.methods:
         cells = table.row(method)
         dagger = " †" if any(cell.random_backbone for cell in cells) else ""
-        grid.add_row(f"{method_title(method)}{dagger}", *(_text(table, cell) for cell in cells))
+        grid.add_row(f"{method}{dagger}", *(_text(table, cell) for cell in cells))
     return Group(grid, *(Text(note, style="dim") for note in table.notes))
 
 
 def _text(table: Table, cell: Cell) -> Text:
-    text = Text(str(cell), style="bold" if cell.best else "")
+    text = Text(str(cell).replace(" ± ", "±"), style="bold" if cell.best else "")
     if table.comparable:
         text.append(f"\n{published_text(cell)}", style="dim")
     return text
