@@ -1,5 +1,6 @@
 """The table for a terminal."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -10,7 +11,7 @@ from orchestrator.report.markdown import published_text
 
 def render(table: Table) -> Group:
     """Return the table, with the published numbers dimmed below ours if they may be compared."""
-    grid = RichTable(title=table.title, title_style="bold")
+    grid = RichTable(title=table.title, title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     grid.add_column("method", no_wrap=True)
     for column in table.columns:
         # Two short lines rather than one that would not fit beside four others in 80 columns.

@@ -143,25 +143,24 @@ def test_a_sweep_whose_reader_goes_away_is_stored_all_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_drains_and_says_how_to_go_on(tmp_path):
-    arguments = ["run", "table2", "--scale", "smoke", "--methods", "scratch_adm"]
+    # One run that would go on for hours, so that it is running whenever the signal comes.
+    endless = ["--set", "fine_tuning.max_epochs=1000000", "--set", "fine_tuning.patience=1000000"]
+    arguments = ["run", "table2", "--scale", "smoke", *ONE_RUN, *endless, "--home", tmp_path]
     process = subprocess.Popen(
-        command(*arguments, "--home", tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+        command(*arguments), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT
     )
-    before = ""
+    said = ""
     try:
-        while " finished " not in before:
+        while " started " not in said:
             line = process.stderr.readline()
-            assert line, f"the sweep ended before it could be stopped:\n{before}"
-            before += line
+            assert line, f"the sweep ended before it could be stopped:\n{said}"
+            said += line
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=120)
+        said += process.communicate(timeout=180)[1]
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
+    assert process.returncode == 130, said[-3000:]
     assert "Ctrl-C again stops at once" in said
     assert "the same command goes on where it stopped" in said
+    assert list(tmp_path.glob("checkpoints/*/*"))
