@@ -5,7 +5,7 @@ search algorithm may answer that there is nothing to start just now. Everything 
 passed to the sweep; nothing of Tune's own state is ever restored from.
 """
 
-import tempfile
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -90,8 +90,8 @@ class _Drain(_OfThisProcess, FIFOScheduler):  # type: ignore[misc]
         return str(self.STOP if self._stop.draining else self.CONTINUE)
 
 
-def run_experiment(sweep: Sweep, name: str, stop: StopFlag) -> None:
-    """Run a sweep to its end, or until it has drained."""
+def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> None:
+    """Run a sweep to its end, or until it has drained; Tune's own files go into `folder`."""
     memory = [gpu.memory_gb for gpu in gpus()]
     gpu_gb = min(memory) if memory else None
 
@@ -99,21 +99,20 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag) -> None:
         needed = resources(RunSpec.model_validate(config["spec"]), gpu_gb=gpu_gb)
         return {"cpu": needed.cpus, "gpu": needed.gpus}
 
-    with tempfile.TemporaryDirectory(prefix="hdsweep-tune-") as folder:
-        tuner = tune.Tuner(
-            tune.with_resources(RunTrainable, slots),
-            tune_config=tune.TuneConfig(
-                num_samples=-1,
-                search_alg=_Dependencies(sweep),
-                scheduler=_Drain(stop),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=folder,
-                callbacks=[_Reporter(sweep)],
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=0),
-            ),
-        )
-        tuner.fit()
+    tuner = tune.Tuner(
+        tune.with_resources(RunTrainable, slots),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=_Dependencies(sweep),
+            scheduler=_Drain(stop),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(folder),
+            callbacks=[_Reporter(sweep)],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+    tuner.fit()

@@ -15,6 +15,7 @@ from pathlib import Path
 from orchestrator.errors import InputError
 from orchestrator.hardware import cpu_cores, gpus
 
+FOLDER_PREFIX = "hdsweep-ray-"
 OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
 
 # Read by Ray when it is imported or starts a process.
@@ -35,8 +36,10 @@ QUIET = {
 
 
 @contextlib.contextmanager
-def ray_session(address: str = "local", *, workers: int | None = None) -> Iterator[None]:
+def ray_session(address: str = "local", *, workers: int | None = None) -> Iterator[Path]:
     """Have Ray running, and leave nothing behind that was started here.
+
+    Yields a private folder that goes with it.
 
     Args:
         address: `local` starts Ray on this machine; anything else names a cluster to join.
@@ -50,15 +53,21 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # cuBLAS is deterministic only with a fixed workspace, chosen before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if address == "local":
-        _private_token()
-        with _private_folder() as folder:
-            yield from _started(folder, workers or cpu_cores())
-    else:
-        yield from _joined(address)
+    import ray
+
+    with _private_folder() as folder:
+        if address == "local":
+            _private_token()
+            _start(folder, workers or cpu_cores())
+        else:
+            _join(address)
+        try:
+            yield folder
+        finally:
+            ray.shutdown()
 
 
-def _started(folder: Path, workers: int) -> Iterator[None]:
+def _start(folder: Path, workers: int) -> None:
     import ray
 
     ray.init(
@@ -71,13 +80,9 @@ def _started(folder: Path, workers: int) -> Iterator[None]:
         object_store_memory=OBJECT_STORE_BYTES,
         _temp_dir=str(folder),
     )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
-def _joined(address: str) -> Iterator[None]:
+def _join(address: str) -> None:
     import ray
 
     try:
@@ -86,20 +91,27 @@ def _joined(address: str) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0]
         hint = "start one with `ray start --head`, or leave `--address` out"
         raise InputError(f"no Ray cluster at `{address}`: {reason}", hint=hint) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager
 def _private_folder() -> Iterator[Path]:
+    _remove_left_folders()
     # Not in the home: the paths of Ray's sockets must stay below 108 characters.
-    folder = Path(tempfile.mkdtemp(prefix="hdsweep-ray-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir="/tmp"))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_folders() -> None:
+    """Remove the folders of our own drivers that were killed, by the process in their names."""
+    for folder in Path("/tmp").glob(f"{FOLDER_PREFIX}*-*"):
+        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError):
+            ours = folder.stat().st_uid == os.getuid()
+            if ours and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _private_token() -> None:

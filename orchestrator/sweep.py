@@ -218,10 +218,13 @@ def run_sweep(
     sweep = Sweep(plan, store, remaining, options=options, on_event=on_event, stop=stop)
     if sweep.result.reused < sweep.result.planned:
         # Ray has handlers of its own, so ours come after it.
-        with ray_session(options.address, workers=options.workers), stopped_by_signals(stop, say):
+        with (
+            ray_session(options.address, workers=options.workers) as folder,
+            stopped_by_signals(stop, say),
+        ):
             from orchestrator.experiment import run_experiment
 
-            run_experiment(sweep, plan.study, stop)
+            run_experiment(sweep, plan.study, stop, folder)
     sweep.result.interrupted = stop.draining
     sweep.result.seconds = time.monotonic() - start
     return sweep.result

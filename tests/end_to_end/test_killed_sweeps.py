@@ -138,12 +138,6 @@ def test_running_again_trains_nothing(undisturbed, tmp_path_factory):
 def test_interrupted_once_and_run_again(undisturbed, tmp_path):
     driver = start(tmp_path)
     wait_until(lambda: finished(tmp_path) >= 2, driver)
-    # While it runs, nobody else may drive the same home.
-    refused = subprocess.run(
-        hdsweep("run", tmp_path), check=False, capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert refused.returncode == 2
-    assert f"used by another sweep: process {driver.pid} " in refused.stderr
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 130, errors.decode()[-3000:]
