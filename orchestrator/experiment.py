@@ -40,10 +40,6 @@ class _Dependencies(_OfThisProcess, Searcher):  # type: ignore[misc]
         super().__init__()
         self._sweep = sweep
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles what it is given, but a sweep holds a database and a terminal.
-        return {}
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         return str(self.FINISHED) if self._sweep.over else self._sweep.start_next(trial_id)
 
@@ -62,10 +58,6 @@ class _Reporter(_OfThisProcess, tune.Callback):  # type: ignore[misc]
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles what it is given, but a sweep holds a database and a terminal.
-        return {}
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         self._sweep.started(trial.trial_id)

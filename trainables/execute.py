@@ -57,9 +57,10 @@ class Session:
             attempt: number of this attempt, recorded in the result.
             checkpoint_seconds: wall time between checkpoints; changes no result.
         """
+        task = load(spec.task)  # Its imports take seconds, once per process: no part of the run.
         self._started = time.monotonic()
         self._attempt, self._checkpoint_seconds = attempt, checkpoint_seconds
-        self.run: Run = load(spec.task)(spec, places)
+        self.run: Run = task(spec, places)
         self._seconds_before = 0.0
         self._reported = 0
         self._saved_at = time.monotonic()

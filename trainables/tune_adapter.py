@@ -100,6 +100,7 @@ class RunTrainable(Trainable):  # type: ignore[misc]
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config, self._failure, self._session = config, None, None
+        self._key = ""  # Unknown while the spec may still prove wrong.
         with self._logged(), self._failures_kept():
             spec = RunSpec.model_validate(config["spec"])
             self._key = spec.key

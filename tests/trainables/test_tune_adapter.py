@@ -90,6 +90,13 @@ def test_what_goes_wrong_is_reported_and_the_actor_lives_on(tiny, tmp_path):
     assert "failure" not in trained(broken)[-1]
 
 
+def test_a_wrong_spec_is_reported_as_such(tiny, tmp_path):
+    config = configuration(tiny, tmp_path, task=7)
+    failure = json.loads(RunTrainable(config=config).train()["failure"])
+    assert failure["kind"] == "error"
+    assert "task" in failure["message"]
+
+
 def test_divergence_says_where(tiny, tmp_path):
     spec = tiny.spec("hybrid").model_dump(mode="json")
     spec["training"]["optimizer"] |= {"lr": 1e30, "clip_norm": None}
