@@ -1,0 +1,57 @@
+"""What the commands share: options that mean the same everywhere, and how they print.
+
+Standard output carries data only, so that it can be piped; talk goes to standard error.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DEFAULT_HOME = Path("~/.hdsweep")
+
+StudyArgument = Annotated[str, typer.Argument(help="A study by name (table2), or its .toml file.")]
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="HDSWEEP_HOME", help="Where everything is kept.")
+]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option("--scale", help="paper, demo, smoke or a .toml file; the study's by default."),
+]
+MethodsOption = Annotated[
+    str | None, typer.Option("--methods", help="Rows: names, baselines, hybrid, all.")
+]
+TargetsOption = Annotated[str | None, typer.Option("--targets", help="Target datasets.")]
+SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Such as 0,1.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Such as pretraining.mask_weight=1e-3."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+def say(text: str) -> None:
+    """Tell people something; a closed terminal is no reason to stop."""
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one line of JSON."""
+    typer.echo(json.dumps(value, allow_nan=False))
+
+
+def print_rich(renderable: Any) -> None:
+    """Print something of rich's, as wide as the terminal is."""
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def print_table(table: Any) -> None:
+    """Print the table of a study."""
+    from orchestrator.report.terminal import render
+
+    print_rich(render(table))

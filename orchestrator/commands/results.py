@@ -1,0 +1,63 @@
+"""`hdsweep report`: what a study has shown so far."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.commands.common import (
+    DEFAULT_HOME,
+    HomeOption,
+    JsonOption,
+    MethodsOption,
+    ScaleOption,
+    SeedsOption,
+    SetOption,
+    StudyArgument,
+    TargetsOption,
+    print_json,
+    print_table,
+    say,
+)
+from orchestrator.home import Home
+from orchestrator.plan import load_plan
+
+
+def report(
+    study: StudyArgument,
+    home: HomeOption = DEFAULT_HOME,
+    scale: ScaleOption = None,
+    methods: MethodsOption = None,
+    targets: TargetsOption = None,
+    seeds: SeedsOption = None,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for table.md, .tex, .csv, .parquet and .json."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the table of STUDY as far as its runs are stored."""
+    from orchestrator.report import write_report
+    from orchestrator.report.records import to_records
+    from orchestrator.running import table_of
+    from orchestrator.store import Store
+
+    opened = Home(home.expanduser().absolute())
+    planned = load_plan(
+        study,
+        scale=scale,
+        home=opened.path,
+        methods=methods,
+        targets=targets,
+        seeds=seeds,
+        overrides=overrides or (),
+    )
+    table = table_of(planned, Store.read(opened))
+    if out is not None:
+        for path in write_report(table, out):
+            say(str(path))
+    if as_json:
+        print_json(to_records(table))
+    elif out is None:
+        print_table(table)

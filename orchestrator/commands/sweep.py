@@ -1,0 +1,181 @@
+"""`hdsweep run`, `plan`, `status`: a study from what would run to what has run."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.commands.common import (
+    DEFAULT_HOME,
+    HomeOption,
+    JsonOption,
+    MethodsOption,
+    ScaleOption,
+    SeedsOption,
+    SetOption,
+    StudyArgument,
+    TargetsOption,
+    print_json,
+    print_rich,
+    print_table,
+    say,
+)
+from orchestrator.errors import InputError
+from orchestrator.home import Home, open_home
+from orchestrator.plan import Plan, load_plan
+from orchestrator.wording import in_short, one_line
+
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
+MOST_NAMED = 4  # Runs that a summary lists by name.
+
+
+def run(
+    study: StudyArgument,
+    home: HomeOption = DEFAULT_HOME,
+    scale: ScaleOption = None,
+    methods: MethodsOption = None,
+    targets: TargetsOption = None,
+    seeds: SeedsOption = None,
+    overrides: SetOption = None,
+    retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
+    ] = None,
+    address: Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")] = "local",
+    keep_weights: Annotated[
+        bool, typer.Option("--keep-weights", help="Store the weights of fine-tunings too.")
+    ] = False,
+    progress: Annotated[str, typer.Option(help="auto, live, plain or none.")] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Run what is missing of STUDY, and print its table.
+
+    Exit status: 0 done, 1 some runs failed and the rest is stored, 2 wrong input, 130 interrupted:
+    the same command goes on where it stopped.
+    """
+    from orchestrator.display import KINDS, open_display
+    from orchestrator.hardware import gpus
+    from orchestrator.progress import SweepView
+    from orchestrator.running import ready_plan, run_plan
+
+    if progress not in KINDS:
+        raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
+
+    def make(known: Path | None = None) -> Plan:
+        return load_plan(
+            study,
+            scale=scale,
+            home=known,
+            methods=methods,
+            targets=targets,
+            seeds=seeds,
+            overrides=overrides or (),
+        )
+
+    make()  # Wrong input must leave no trace, not even a home folder.
+    opened = open_home(home)
+    plan = ready_plan(lambda: make(opened.path), opened, say)
+    from orchestrator.sweep import Options
+
+    options = Options(address=address, workers=workers, retries=retries, keep_weights=keep_weights)
+    memory = [gpu.memory_gb for gpu in gpus()]
+    try:
+        outcome = run_plan(
+            plan,
+            opened,
+            options=options,
+            display=lambda plan, seconds: open_display(
+                SweepView(plan, seconds, gpu_gb=min(memory, default=None)), progress
+            ),
+            say=say,
+        )
+    except KeyboardInterrupt:
+        say(INTERRUPTED)
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(outcome.summary())
+    else:
+        print_table(outcome.table)
+        say(f"files of the table: {outcome.folder}")
+    _tell_failures(plan, outcome.result)
+    raise typer.Exit(outcome.exit_code)
+
+
+def plan(
+    study: StudyArgument,
+    home: HomeOption = DEFAULT_HOME,
+    scale: ScaleOption = None,
+    methods: MethodsOption = None,
+    targets: TargetsOption = None,
+    seeds: SeedsOption = None,
+    overrides: SetOption = None,
+    every: Annotated[bool, typer.Option("--all", help="One line per run.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what STUDY would run, why, and what it would cost; start nothing.
+
+    Needs no data, no GPU and no home folder.
+    """
+    from orchestrator.planning import explain, render_plan, to_records
+
+    planned = load_plan(
+        study,
+        scale=scale,
+        home=home.expanduser().absolute(),
+        methods=methods,
+        targets=targets,
+        seeds=seeds,
+        overrides=overrides or (),
+    )
+    explained = explain(planned, Home(home.expanduser().absolute()))
+    if as_json:
+        for record in to_records(explained):
+            print_json(record)
+    else:
+        print_rich(render_plan(explained, every=every))
+
+
+def status(
+    study: StudyArgument,
+    home: HomeOption = DEFAULT_HOME,
+    scale: ScaleOption = None,
+    methods: MethodsOption = None,
+    targets: TargetsOption = None,
+    seeds: SeedsOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what of STUDY is finished, running, failed and still to do."""
+    from orchestrator.status import render_status, status_of
+
+    opened = Home(home.expanduser().absolute())
+    planned = load_plan(
+        study,
+        scale=scale,
+        home=opened.path,
+        methods=methods,
+        targets=targets,
+        seeds=seeds,
+        overrides=overrides or (),
+    )
+    found = status_of(planned, opened)
+    if as_json:
+        print_json(found.to_record())
+    else:
+        print_rich(render_status(found))
+
+
+def _tell_failures(plan: Plan, result: Any) -> None:
+    """Name what failed, runs of the same cause together, and what could not start for it."""
+    causes: dict[str, list[str]] = {}
+    for key, failure in result.failed.items():
+        causes.setdefault(str(failure), []).append(plan.by_key[key].label)
+    for cause, labels in causes.items():
+        say(f"failed: {in_short(labels, most=MOST_NAMED)}: {one_line(cause)}")
+    waiting: dict[str, list[str]] = {}
+    for key, needed in result.blocked.items():
+        waiting.setdefault(plan.by_key[needed].label, []).append(plan.by_key[key].label)
+    for needed, labels in waiting.items():
+        say(f"blocked by `{needed}`: {in_short(labels, most=MOST_NAMED)}")
+    if result.interrupted:
+        say(INTERRUPTED)

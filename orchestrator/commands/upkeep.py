@@ -1,0 +1,71 @@
+"""`hdsweep reconcile`, `ui`, `doctor`: the home folder and the machine."""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.commands.common import (
+    DEFAULT_HOME,
+    HomeOption,
+    JsonOption,
+    print_json,
+    print_rich,
+    say,
+)
+from orchestrator.home import Home, open_home
+
+
+def reconcile(
+    home: HomeOption = DEFAULT_HOME,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Make the database anew from the stored artifacts."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the database and the folders together after a crash; `run` does so too."""
+    from orchestrator.store import Store
+    from orchestrator.store import rebuild as rebuild_database
+
+    opened = open_home(home)
+    if rebuild:
+        count = rebuild_database(opened)
+        say(f"the database was made anew from {count} stored runs")
+        if as_json:
+            print_json({"rebuilt": count})
+        return
+    with Store.open(opened) as store:
+        if as_json:
+            print_json(store.reconciled)
+            return
+        for key, what in store.reconciled.items():
+            say(f"run {key}: {what}")
+        say(f"{len(store.finished())} runs are stored, {len(store.reconciled)} had been cut short")
+
+
+def ui(
+    home: HomeOption = DEFAULT_HOME,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    host: Annotated[str, typer.Option(help="A loopback address; tunnel to it.")] = "127.0.0.1",
+    open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+) -> None:
+    """Serve the MLflow UI over everything stored, on this machine only."""
+    from orchestrator.ui import serve
+
+    opened = Home(home.expanduser().absolute())
+    ended = serve(opened.path, port=port, host=host, open_browser=open_browser, tell=typer.echo)
+    raise typer.Exit(ended)
+
+
+def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Check whether this machine is ready. Exit status 1 if something has to be mended."""
+    from dataclasses import asdict
+
+    from orchestrator.doctor import diagnose, render
+
+    checks = diagnose(home.expanduser().absolute())
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        print_rich(render(checks))
+    raise typer.Exit(int(any(check.status == "fail" for check in checks)))
