@@ -90,6 +90,17 @@ def test_features_are_ordered_by_step_and_within_a_step_by_block(tiny):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_nothing_after_the_last_block_that_is_read_is_computed(tiny):
+    network, noise = random_network(tiny), torch.randn(1, 3, SIDE, SIDE)
+    computed = []
+    for index in range(network.num_decoder_blocks):
+        network.decoder_block(index).register_forward_hook(
+            lambda *_, index=index: computed.append(index)
+        )
+    Features(network, noise, steps=(50,), blocks=(0, 3)).maps(torch.zeros(1, 3, SIDE, SIDE))
+    assert computed == [0, 1, 2, 3]
+
+
 def test_an_epoch_reads_every_pixel_at_most_once_and_only_labelled_ones(ledm):
     run = ledm(batch_pixels=100, max_epochs=1).to_the_end()
     _, labels = run.target.batch(run.target.train)

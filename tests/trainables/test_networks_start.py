@@ -4,9 +4,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainables.config import PretrainedRef
+from trainables.config import DeepLabConfig, PretrainedRef, SegFormerConfig
 from trainables.networks import build
-from trainables.networks.start import WEIGHTS_FILE, pretraining_outputs, segmentation_network
+from trainables.networks.start import (
+    WEIGHTS_FILE,
+    pretrained_network,
+    pretraining_outputs,
+    segmentation_network,
+)
 
 SIDE = 16
 
@@ -71,6 +76,37 @@ def test_any_other_head_is_new_and_random(tiny, tmp_path, task, source_classes, 
     weight = network.head.weight.detach()
     assert 0.9 * bound < weight.abs().max() <= bound
     assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        DeepLabConfig(backbone="random", blocks=(1, 1, 1, 1), base_width=8),
+        SegFormerConfig(
+            backbone="random", widths=(8, 16, 24, 32), depths=(1, 1, 1, 1), reductions=(4, 2, 1, 1)
+        ),
+    ],
+    ids=["adm", "deeplab", "segformer"],
+)
+def test_loading_draws_nothing_and_leaves_the_file_as_it_was(tiny, tmp_path, config):
+    torch.manual_seed(1)
+    config = config or tiny.adm
+    source = build(config, 2).eval()
+    file = tmp_path / WEIGHTS_FILE
+    save_file(source.state_dict(), file)
+    before = file.read_bytes()
+    spec = tiny.spec(
+        "finetune", pretrained=PretrainedRef(key="0" * 16, task="supervised", classes=2)
+    ).model_copy(update={"network": config})
+    state = torch.get_rng_state()
+    network = pretrained_network(spec, tiny.places(tmp_path, "finetune", tmp_path)).eval()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(answers(network), answers(source))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)  # as training does; the weights are mapped from the file
+    assert file.read_bytes() == before
 
 
 def test_everything_but_the_head_comes_from_the_pretraining(tiny, tmp_path):

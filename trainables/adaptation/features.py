@@ -13,13 +13,13 @@ Shape suffixes: N images, C channels of one map, D channels of all maps, P sampl
 side, H W image side, U units of a linear layer.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.diffusion.schedule import Schedule
 from trainables.networks.adm import AdmUNet
@@ -54,28 +54,42 @@ class Features:
         for step in self._steps:
             t_N = torch.full((len(images_NCHW),), step, device=images_NCHW.device)
             noised = self._schedule.add_noise(images_NCHW, self._noise_1CHW, t_N)
-            with _recorded(self._network, self._blocks) as outputs:
-                self._network(noised, t_N)
+            outputs = _decoded(self._network, noised, t_N, self._blocks)
             maps += [outputs[block].float() for block in self._blocks]
         return maps
 
 
-@contextmanager
-def _recorded(network: AdmUNet, blocks: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Record the outputs of decoder blocks during the forward passes inside."""
+class _LastBlockDecoded(Exception):
+    """Ends a forward pass when nothing that follows is read."""
+
+
+def _decoded(
+    network: AdmUNet, images_NCHW: Tensor, t_N: Tensor, blocks: Sequence[int]
+) -> dict[int, Tensor]:
+    """Return the outputs of these decoder blocks.
+
+    What comes after the last of them is not computed: at the paper's size, which reads up to block
+    12 of 18, that is the two finest levels and their activations.
+    """
     outputs: dict[int, Tensor] = {}
+    last = max(blocks)
 
     def keep(block: int) -> torch.utils.hooks.RemovableHandle:
-        return network.decoder_block(block).register_forward_hook(
-            lambda _module, _inputs, output: outputs.__setitem__(block, output)
-        )
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            outputs[block] = output
+            if block == last:
+                raise _LastBlockDecoded
+
+        return network.decoder_block(block).register_forward_hook(hook)
 
     handles = [keep(block) for block in blocks]
     try:
-        yield outputs
+        with suppress(_LastBlockDecoded):
+            network(images_NCHW, t_N)
     finally:
         for handle in handles:
             handle.remove()
+    return outputs
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,11 @@ class ImagenetNormalisation(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Constants, not state: they move with the network but are in no weight file.
+        # Constants, not state: they move with the network but are in no weight file, and so have
+        # their values even where the network is laid out on the meta device to be loaded.
         for name, values in (("mean_C11", MEAN), ("std_C11", STD)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+            constant = torch.tensor(values, device="cpu")[:, None, None]
+            self.register_buffer(name, constant, persistent=False)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return ((images_BCHW + 1) / 2 - self.mean_C11) / self.std_C11

@@ -4,6 +4,7 @@ The rule for the last layer is method.md's reading of the paper: it is kept wher
 predicted the same number of classes, otherwise replaced by a new one with random, not zero, init.
 """
 
+import torch
 from safetensors.torch import load_file
 
 from trainables.config import PretrainedRef, RunSpec
@@ -43,10 +44,11 @@ def pretrained_network(spec: RunSpec, places: Places) -> SegmentationNetwork:
     """
     if spec.pretrained is None or places.pretrained is None:
         raise ValueError(f"run {spec.key} needs a pretraining, `places.pretrained` is empty")
-    network = build(
-        spec.network, pretraining_outputs(spec.pretrained.task, spec.pretrained.classes)
-    )
-    network.load_state_dict(load_file(places.pretrained / WEIGHTS_FILE))
+    outputs = pretraining_outputs(spec.pretrained.task, spec.pretrained.classes)
+    # On the meta device: no memory, no time and no random numbers for weights that are replaced.
+    with torch.device("meta"):
+        network = build(spec.network, outputs)
+    network.load_state_dict(load_file(places.pretrained / WEIGHTS_FILE), assign=True)
     return network.to(places.device)
 
 
