@@ -1,27 +1,40 @@
-"""`hdsweep data`: which datasets there are, and preparing one."""
+"""`hdsweep data`: which datasets there are; preparing, importing, verifying and showing one."""
 
 import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import Progress
+from rich.console import Console, Group
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.errors import InputError, UnknownNameError
 from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home
-from trainables.data.datasets import all_datasets
-from trainables.data.prepared import find_prepared
+from orchestrator.wording import in_short
+from trainables.data.datasets import all_datasets, known_datasets
+from trainables.data.errors import DatasetError
+from trainables.data.info import DatasetInfo
+from trainables.data.prepared import Prepared, find_prepared, folder_of
 
 if TYPE_CHECKING:
-    from trainables.data.prepared import Prepared
+    from trainables.data.verification import Verified
+
+SHOWN = 8  # Duplicates and ids that a report lists.
 
 
 def listed(home: Path, image_size: int) -> list[dict[str, Any]]:
     """Return one record per dataset."""
     records = []
-    for name, info in all_datasets().items():
-        prepared = find_prepared(home, name, image_size)
+    with _told():
+        known = known_datasets(home)
+    for name, info in known.items():
+        prepared = find_prepared(home, info, image_size)
         records.append(
             {
                 "name": name,
@@ -30,8 +43,8 @@ def listed(home: Path, image_size: int) -> list[dict[str, Any]]:
                 "classes": len(info.classes),
                 "expected": info.expected,
                 "prepared": prepared.images if prepared else None,
+                "fingerprint": prepared.fingerprint if prepared else None,
                 "generated": info.generated,
-                "preparable": info.generated or info.find is not None,
                 "terms": info.terms,
                 "url": info.url,
             }
@@ -39,57 +52,191 @@ def listed(home: Path, image_size: int) -> list[dict[str, Any]]:
     return records
 
 
-def render_datasets(records: list[dict[str, Any]]) -> Table:
+def render_datasets(records: list[dict[str, Any]], image_size: int) -> Table:
     """Return the records for a terminal."""
-    table = Table("name", "role", "classes", "images", "prepared", "where to get it, terms")
+    table = Table(
+        "name", "role", "classes", "images", f"at {image_size} px", "where to get it, terms"
+    )
     for record in records:
+        state = ""
         if record["prepared"] is not None:
-            state = f"{record['prepared']} images"
-        else:
-            state = "" if record["preparable"] else "not yet by this release"
+            state = f"{record['prepared']} images\n{record['fingerprint'][:16]}"
         where = "made here" if record["generated"] else f"{record['url']}\n{record['terms']}"
         counts = (str(record["classes"]), str(record["expected"]))
         table.add_row(record["name"], record["role"], *counts, state, where)
     return table
 
 
+def known(name: str, home: Home) -> DatasetInfo:
+    """Return a dataset by its name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    with _told():
+        datasets = known_datasets(home.path)
+    if name not in datasets:
+        raise UnknownNameError("dataset", name, datasets, where="NAME")
+    return datasets[name]
+
+
 def prepare_dataset(
-    name: str,
-    source: Path | None,
+    info: DatasetInfo,
+    sources: Sequence[Path],
     home: Home,
     *,
     image_size: int,
     workers: int | None,
     strict: bool,
-) -> "Prepared":
-    """Prepare one dataset, with a progress bar on standard error.
+    skip_bad: bool,
+) -> tuple[Prepared, str]:
+    """Prepare one dataset, with a progress bar on standard error; return it, and how fast it went.
 
     Raises:
-        InputError: if the dataset is unknown, its files are missing or damaged, or their number is
-            not that of the release.
+        InputError: if its files are missing or damaged, or their number is not that of the release.
     """
-    from trainables.data.errors import DatasetError
-    from trainables.data.prepare import prepare
+    from trainables.data.prepare import How, prepare
 
-    if name not in all_datasets():
-        raise UnknownNameError("dataset", name, all_datasets(), where="NAME")
-    info = all_datasets()[name]
-    if source is None and not info.generated:
-        raise InputError(f"dataset `{name}` needs --from FOLDER, its official download")
-    from rich.console import Console
-
-    console = Console(file=sys.stderr)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"preparing {name}", total=None)
-        try:
-            return prepare(
-                info,
-                source,
-                home.path,
-                image_size=image_size,
-                workers=workers or cpu_cores(),
-                strict=strict,
-                on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+    if not sources and not info.generated:
+        if info.role != "any":
+            raise InputError(
+                f"dataset `{info.name}` needs --from, its official download: a folder or archive",
+                hint=f"{info.url} ({info.terms})",
             )
-        except DatasetError as error:
-            raise InputError(str(error)) from error
+        sources = [Path(info.url)]  # Imported: from where it was imported.
+    processes = workers or cpu_cores()
+    started, counted = time.monotonic(), 0
+    with _bar(info.name) as bar, _told():
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal counted
+            counted = done
+            bar(done, total)
+
+        how = How(workers=processes, strict=strict, skip_bad=skip_bad, on_progress=on_progress)
+        prepared = prepare(info, sources, home.path, image_size=image_size, how=how)
+    seconds = time.monotonic() - started
+    if not counted:
+        return prepared, "already prepared"
+    return prepared, f"{seconds:.1f} s, {counted / seconds:.0f} images/s on {processes} processes"
+
+
+def import_dataset(name: str, home: Home, **told: Any) -> DatasetInfo:
+    """Describe a dataset of one's own in the home folder and return it.
+
+    Args:
+        told: the other arguments of `trainables.data.imported.describe`.
+
+    Raises:
+        InputError: if the name is taken by one of ours, or what was told cannot be used.
+    """
+    from trainables.data.imported import describe
+    from trainables.data.store import write_private
+
+    if name in all_datasets():
+        raise InputError(f"`{name}` is the name of a dataset of the paper; choose another")
+    with _told():
+        described = describe(name, **told)
+    file = home.datasets / f"{name}.json"
+    fresh = file.with_suffix(".new")
+    write_private(fresh, described.model_dump_json(indent=1))
+    fresh.rename(file)
+    return described.info()
+
+
+def verify_prepared(info: DatasetInfo, home: Path, image_size: int) -> "Verified":
+    """Return what is in a prepared dataset.
+
+    Raises:
+        InputError: if it is not prepared, or its file is damaged.
+    """
+    from trainables.data.verification import verify_dataset
+
+    with _told():
+        return verify_dataset(info, home, known_datasets(home), image_size=image_size)
+
+
+def verified_record(found: "Verified") -> dict[str, Any]:
+    """Return the finding for machines."""
+    record = asdict(found)
+    record["prepared"] = found.prepared.model_dump(mode="json")
+    return record
+
+
+def render_verified(found: "Verified") -> Group:
+    """Return the finding for a terminal."""
+    prepared = found.prepared
+    table = Table("label", "class", "pixels", "images with it", title=f"{prepared.title}")
+    for label, each in enumerate(found.classes):
+        table.add_row(str(label), each.name, f"{each.pixels:.2%}", str(each.images))
+    counts = f"{prepared.images} of {found.expected} images, {prepared.stored_side} px"
+    lines = [
+        f"{counts}, {prepared.bytes / 1e6:.1f} MB; ignored pixels {found.ignored:.2%}",
+        f"fingerprint {prepared.fingerprint}: content as it was prepared",
+        _duplicates(found),
+        *(f"skipped: {each}" for each in prepared.skipped),
+    ]
+    texts = [Text(line) for line in lines]
+    texts += [Text(f"look at: {problem}", style="yellow") for problem in found.problems]
+    return Group(table, *texts)
+
+
+def write_contact_sheet(
+    info: DatasetInfo, home: Path, out: Path, *, image_size: int, images: int
+) -> None:
+    """Write a contact sheet of a prepared dataset.
+
+    Raises:
+        InputError: if it is not prepared, or the picture cannot be written.
+    """
+    from trainables.data.sheet import write_sheet
+    from trainables.data.store import ArrowDataset
+
+    prepared = find_prepared(home, info, image_size)
+    if prepared is None:
+        raise InputError(
+            f"`{info.name}` is not prepared for {image_size} px",
+            hint=f"hdsweep data prepare {info.name} --image-size {image_size}",
+        )
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out {out}: must end in .png")
+    with _told():
+        folder = folder_of(home, info, image_size)
+        data = ArrowDataset.open(folder, fingerprint=prepared.fingerprint)
+        try:
+            write_sheet(out, data, prepared, images=images)
+        except OSError as error:
+            raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def _duplicates(found: "Verified") -> str:
+    others = f", nor in {', '.join(found.compared_with)}" if found.compared_with else ""
+    if not found.duplicates:
+        return f"no two images look the same{others}"
+    by_place: dict[str, list[str]] = {}
+    for each in found.duplicates:
+        by_place.setdefault(each.where, []).append(f"{each.first} = {each.second}")
+    texts = [
+        f"{where}: {len(pairs)} ({in_short(pairs, most=SHOWN)})"
+        for where, pairs in by_place.items()
+    ]
+    return f"look the same, {'; '.join(texts)}"
+
+
+@contextmanager
+def _bar(name: str) -> "Iterator[Any]":
+    """Yield a function that moves a progress bar; silent where nobody watches."""
+    console = Console(file=sys.stderr)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"preparing {name}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what is wrong with data into an error of the user's."""
+    try:
+        yield
+    except DatasetError as error:
+        raise InputError(str(error)) from error

@@ -20,7 +20,6 @@ from orchestrator.settings import Layer, overruled, set_layer
 from orchestrator.specs import PlannedDataset, Specs
 from orchestrator.study import Study, load_study
 from trainables.config import RunSpec
-from trainables.data.datasets import all_datasets
 from trainables.methods import Method, all_methods, groups
 
 
@@ -54,6 +53,8 @@ class PlannedRun:
     """Name of the ImageNet weights that the run loads, whether or not they are there."""
     backbone: Path | None = None
     """File of these weights; None while they are not in the home folder."""
+    code: Path | None = None
+    """Folder of the file that defines the method, where it is not one of ours."""
 
     @property
     def pretraining(self) -> bool:
@@ -125,7 +126,7 @@ def load_plan(
     Raises:
         InputError: if anything the user wrote is wrong; nothing was done.
     """
-    checked = load_study(study)
+    checked = load_study(study, home)
     beside = checked.path.parent if scale is None else None
     return make_plan(
         checked,
@@ -221,8 +222,11 @@ def require_ready(plan: Plan) -> None:
         hints.append("prepare each with `hdsweep data prepare NAME`")
     if backbones:
         missing.append(f"the ImageNet weights {', '.join(each.name for each in backbones)}")
-        files = " and ".join(f"{each.origin} as `{each.name}.pth`" for each in backbones)
-        hints.append(f"put {files} into the home's folder `weights`")
+        names = " and ".join(f"`hdsweep weights fetch {each.name}`" for each in backbones)
+        hints.append(
+            f"get them with {names}, or `import` a file; or run these rows from random weights, "
+            "under other names, with --allow-random-backbone"
+        )
     raise InputError(
         f"study `{plan.study}` at scale {plan.scale} lacks {' and '.join(missing)}",
         hint="; ".join([*hints, "`--scale demo` needs neither"]),
@@ -241,7 +245,7 @@ def _selected(
         groups=groups(),
     )
     targets = narrow(
-        "target", study.targets, filters.targets, study=study.name, vocabulary=all_datasets()
+        "target", study.targets, filters.targets, study=study.name, vocabulary=study.datasets
     )
     seeds = narrow("seed", [str(seed) for seed in study.seeds], filters.seeds, study=study.name)
     return methods, targets, tuple(int(seed) for seed in seeds)
@@ -266,6 +270,7 @@ def _pretraining(
         dataset_folder=specs.datasets[source].folder,
         needs_backbone=specs.backbone_name(spec),
         backbone=specs.backbone_file(spec),
+        code=method.code,
     )
 
 
@@ -289,6 +294,7 @@ def _fine_tuning(specs: Specs, method: Method, cell: Cell, needs: PlannedRun | N
         dataset_folder=specs.datasets[cell.target].folder,
         needs_backbone=specs.backbone_name(spec),
         backbone=specs.backbone_file(spec),
+        code=method.code,
     )
 
 

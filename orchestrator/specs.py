@@ -23,11 +23,10 @@ from trainables.config import (
     PretrainingConfig,
     RunSpec,
 )
-from trainables.data.datasets import all_datasets
 from trainables.data.info import DatasetInfo
 from trainables.data.prepared import Prepared, find_prepared, folder_of
 from trainables.methods import Family, Method
-from trainables.registry import TASKS
+from trainables.registry import TASKS, versioned
 
 UNPREPARED = "unprepared"  # Fingerprint of data that nobody has seen yet.
 
@@ -89,7 +88,7 @@ class Specs:
         return RunSpec(
             stage="pretraining",
             task=_task(method.pretraining, method),
-            network=self._network(method.network, settings),
+            network=self._network(method, settings),
             dataset=data.ref,
             seed=self._study.pretraining_seed,
             training=_as_read_by(method.pretraining, training),
@@ -116,7 +115,7 @@ class Specs:
         """
         settings = self._settings(method.name, source, target)
         data = self._dataset(target, settings)
-        network = self._network(method.network, settings)
+        network = self._network(method, settings)
         training: FineTuningConfig | LedmConfig = settings.fine_tuning
         if method.adaptation == "ledm":
             training = settings.ledm
@@ -157,17 +156,19 @@ class Specs:
 
     def _dataset(self, name: str, settings: Settings) -> PlannedDataset:
         if name not in self.datasets:
-            self.datasets[name] = _planned(name, settings, self._home)
+            info = _info(name, self._study.datasets, generated=settings.data.generated)
+            self.datasets[name] = _planned(name, info, settings, self._home)
         return self.datasets[name]
 
-    def _network(self, family: Family, settings: Settings) -> NetworkConfig:
+    def _network(self, method: Method, settings: Settings) -> NetworkConfig:
         """Return a network's configuration, the checksum of its backbone filled in."""
+        family = method.network
         network = settings.networks.of(family)
         if isinstance(network, AdmConfig):
             _check_adm(network, settings.data.image_size)
             return network
-        if network.backbone == "random":
-            return network
+        if network.backbone == "random" or not method.imagenet:
+            return network.model_copy(update={"backbone": "random"})
         _check_backbone_fits(network)
         found = self._weight_file(BACKBONES[family].name)
         return network.model_copy(update={"backbone_sha256": found[1]}) if found else network
@@ -179,11 +180,12 @@ class Specs:
         return self._weights[name]
 
 
-def _planned(name: str, settings: Settings, home: Path | None) -> PlannedDataset:
-    info = _info(name, generated=settings.data.generated)
+def _planned(
+    name: str, info: DatasetInfo, settings: Settings, home: Path | None
+) -> PlannedDataset:
     wanted = _images(info, settings)
     size = settings.data.image_size
-    found = find_prepared(home, info.name, size) if home else None
+    found = find_prepared(home, info, size) if home else None
     if found and info.generated and found.images != wanted:
         found = None  # Made for another scale; `prepare` makes it again.
     return PlannedDataset(
@@ -193,12 +195,11 @@ def _planned(name: str, settings: Settings, home: Path | None) -> PlannedDataset
         ref=_ref(info, found, size),
         images=found.images if found else wanted,
         expected=wanted,
-        folder=folder_of(home, info.name, size) if home and found else None,
+        folder=folder_of(home, info, size) if home and found else None,
     )
 
 
-def _info(name: str, *, generated: bool) -> DatasetInfo:
-    data = all_datasets()
+def _info(name: str, data: Mapping[str, DatasetInfo], *, generated: bool) -> DatasetInfo:
     if not generated or data[name].generated:
         return data[name]
     if f"{name}-like" not in data:
@@ -233,6 +234,8 @@ def _reference(key: str, spec: RunSpec) -> PretrainedRef:
 
 
 def _task(task: str, method: Method) -> str:
+    if method.code is not None and ":" in task:
+        return versioned(task, method.code)
     if task not in TASKS and ":" not in task:
         raise InputError(
             f"method `{method.name}` needs the task `{task}`, which nothing provides",

@@ -6,6 +6,7 @@ names of the study throughout; whether a generated stand-in takes their place is
     title = "Table 2"
     seeds = [0, 1, 2]
     methods = "all"                                 # or a list of methods and groups
+    method_files = ["my_method.py"]                 # beside this file: methods of your own
 
     [sources.isic2018]                              # pretrained on once per task and network
     targets = ["ph2", "dermis"]
@@ -32,9 +33,10 @@ from orchestrator.scale import scale_names
 from orchestrator.selection import method_names, refuse_repeated, split_names
 from orchestrator.settings import Layer, Settings, layer
 from trainables.config import Frozen
-from trainables.data.datasets import all_datasets
-from trainables.data.info import Role
-from trainables.methods import Method, all_methods
+from trainables.data.datasets import known_datasets
+from trainables.data.errors import DatasetError
+from trainables.data.info import DatasetInfo, Role
+from trainables.methods import Method, MethodFileError, add_method_file, all_methods
 
 FOLDER = Path(__file__).parent / "studies"
 DEFAULT_SCALE = "paper"
@@ -64,6 +66,7 @@ class _StudyFile(Frozen):
     title: str
     seeds: tuple[NonNegativeInt, ...]
     methods: Annotated[tuple[str, ...], BeforeValidator(split_names)]
+    method_files: tuple[str, ...] = ()
     scale: str = DEFAULT_SCALE
     pretraining_seed: NonNegativeInt = 0
     sources: dict[str, _SourceTable] = Field(default_factory=dict)
@@ -91,6 +94,8 @@ class Study:
     pretraining_seed: int
     source_of: Mapping[str, str | None]
     """The source of each target; None where it has none."""
+    datasets: Mapping[str, DatasetInfo]
+    """Every dataset that is known, those imported into the home folder among them."""
     general: Layer
     by_source: Mapping[str, Layer]
     by_target: Mapping[str, Layer]
@@ -111,8 +116,11 @@ def study_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
-def load_study(name: str) -> Study:
+def load_study(name: str, home: Path | None = None) -> Study:
     """Read a study by its name (one of ours) or by the path of its `.toml` file.
+
+    Args:
+        home: folder whose imported datasets a study may name.
 
     Raises:
         InputError: if there is no such study, or anything in its file is wrong: the message says
@@ -122,8 +130,10 @@ def load_study(name: str) -> Study:
     raw = read_toml(path, what="study")
     place = Place(path.name if path.parent == FOLDER else str(path))
     file = check(_StudyFile, raw, place)
+    _add_methods(file, path, place)
+    datasets = _known_datasets(home)
     methods = method_names(file.methods, where=f"{place}: methods")
-    source_of = _source_of(file, place)
+    source_of = _source_of(file, place, datasets)
     _refuse_empty_and_repeated(file, methods, source_of, place)
     overrides = {
         name: _override(name, table, place.within("overrides", name), methods)
@@ -140,6 +150,7 @@ def load_study(name: str) -> Study:
         seeds=file.seeds,
         pretraining_seed=file.pretraining_seed,
         source_of=source_of,
+        datasets=datasets,
         general=layer(place, general),
         by_source={
             name: layer(place.within("sources", name), _without(table, "targets"))
@@ -164,17 +175,35 @@ def _without(tree: Tree, key: str) -> Tree:
     return {name: value for name, value in tree.items() if name != key}
 
 
-def _source_of(file: _StudyFile, place: Place) -> dict[str, str | None]:
+def _add_methods(file: _StudyFile, path: Path, place: Place) -> None:
+    """Make the methods of the study's own files known."""
+    for name in file.method_files:
+        try:
+            add_method_file(path.parent / name)
+        except MethodFileError as error:
+            raise InputError(f"{error}, named by {place}: method_files") from error
+
+
+def _known_datasets(home: Path | None) -> Mapping[str, DatasetInfo]:
+    try:
+        return known_datasets(home)
+    except DatasetError as error:
+        raise InputError(str(error)) from error
+
+
+def _source_of(
+    file: _StudyFile, place: Place, datasets: Mapping[str, DatasetInfo]
+) -> dict[str, str | None]:
     """Return the source of each target, in the order of the file."""
     source_of: dict[str, str | None] = {}
     for source, table in file.sources.items():
         here = place.within("sources", source)
-        _check_dataset(source, "source", where=str(place.within("sources")))
+        _check_dataset(datasets, source, "source", where=str(place.within("sources")))
         if not table.targets:
             raise InputError(f"source `{source}` lists no targets at {here}")
         refuse_repeated("target", table.targets, where=str(here))
         for target in table.targets:
-            _check_dataset(target, "target", where=f"{here} targets")
+            _check_dataset(datasets, target, "target", where=f"{here} targets")
             if target in source_of:
                 raise InputError(
                     f"target `{target}` is listed under two sources, `{source_of[target]}` and "
@@ -183,17 +212,17 @@ def _source_of(file: _StudyFile, place: Place) -> dict[str, str | None]:
                 )
             source_of[target] = source
     for target in file.targets:
-        _check_dataset(target, "target", where=str(place.within("targets")))
+        _check_dataset(datasets, target, "target", where=str(place.within("targets")))
         source_of.setdefault(target, None)
     return source_of
 
 
-def _check_dataset(name: str, role: Role, *, where: str) -> None:
-    data = all_datasets()
+def _check_dataset(data: Mapping[str, DatasetInfo], name: str, role: Role, *, where: str) -> None:
     if name not in data:
-        known = [each for each, info in data.items() if info.role == role and not info.generated]
+        roles = (role, "any")
+        known = [name for name, info in data.items() if info.role in roles and not info.generated]
         raise UnknownNameError("dataset", name, known, where=where)
-    if data[name].role != role:
+    if data[name].role not in (role, "any"):
         raise InputError(f"dataset `{name}` is a {data[name].role}, not a {role}, at {where}")
 
 

@@ -173,6 +173,7 @@ class Sweep:
             "artifacts": attempt.artifacts,
             "pretrained": self._artifacts[run.needs] if run.needs else None,
             "backbone": run.backbone,
+            "code": run.code,
         }
         return {
             "spec": run.spec.model_dump(mode="json"),

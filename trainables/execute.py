@@ -57,7 +57,9 @@ class Session:
             attempt: number of this attempt, recorded in the result.
             checkpoint_seconds: wall time between checkpoints; changes no result.
         """
-        task = load(spec.task)  # Its imports take seconds, once per process: no part of the run.
+        task = load(
+            spec.task, places.code
+        )  # Its imports take seconds, once per process: no part of the run.
         self._started = time.monotonic()
         self._attempt, self._checkpoint_seconds = attempt, checkpoint_seconds
         self.run: Run = task(spec, places)

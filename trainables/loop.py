@@ -44,6 +44,8 @@ class Places:
     """Artifact folder of the pretraining: weights.safetensors and spec.json."""
     backbone: Path | None = None
     """File of ImageNet weights for the encoder."""
+    code: Path | None = None
+    """Folder of the module that a task of the user's own is in."""
     device: str = "cpu"
     keep_weights: bool = True
     """Whether a fine-tuning leaves its weights; a pretraining always does."""

@@ -4,14 +4,19 @@ Plain arrays and Pillow; one picture pixel per image pixel, enlarged by whole fa
 generated data say so in the file, under the grid.
 """
 
+from __future__ import annotations
+
 import colorsys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TILE = 96  # Smallest side of one tile in picture pixels.
 GAP = 4

@@ -1,4 +1,4 @@
-"""`hdsweep data`: which datasets there are, and preparing them."""
+"""`hdsweep data`: from what was downloaded to datasets that one has looked at."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,52 +13,186 @@ from orchestrator.commands.common import (
     print_rich,
     say,
 )
-from orchestrator.home import open_home
+from orchestrator.errors import InputError
+from orchestrator.home import Home, open_home
 
-app = typer.Typer(help="Prepare datasets.", no_args_is_help=True)
+app = typer.Typer(help="Prepare, import, verify and show datasets.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="As `hdsweep data list` calls it.")]
+SizeOption = Annotated[
+    int, typer.Option("--image-size", min=1, help="Side that networks see, in pixels.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes; one per core.")
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out files that cannot be used, and record which."),
+]
 
 
 @app.command("list")
 def list_(
-    home: HomeOption = DEFAULT_HOME,
-    image_size: Annotated[int, typer.Option(help="Side that networks see, in pixels.")] = 256,
-    as_json: JsonOption = False,
+    home: HomeOption = DEFAULT_HOME, image_size: SizeOption = 256, as_json: JsonOption = False
 ) -> None:
-    """List the datasets: what they are, how many images, and whether they are prepared."""
+    """List the datasets: what they are, where to get them, and whether they are prepared."""
     from orchestrator.datasets import listed, render_datasets
 
     records = listed(home.expanduser().absolute(), image_size)
     if as_json:
         print_json(records)
     else:
-        print_rich(render_datasets(records))
+        print_rich(render_datasets(records, image_size))
 
 
-@app.command("prepare")
+@app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="As `hdsweep data list` calls it.")],
-    source: Annotated[
-        Path | None, typer.Option("--from", help="Folder of the official download.")
+    name: NameArgument,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from", help="Folder, zip or tar of the download; several if it has parts."
+        ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
-    image_size: Annotated[int, typer.Option(help="Side that networks see, in pixels.")] = 256,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core.")] = None,
+    image_size: SizeOption = 256,
+    workers: WorkersOption = None,
     lenient: Annotated[
         bool, typer.Option("--any-count", help="Accept another number of images.")
     ] = False,
+    skip_bad: SkipOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn an official download into one checked Arrow file."""
-    from orchestrator.datasets import prepare_dataset
+    """Turn an official download into one checked Arrow file; interrupted, it goes on."""
+    from orchestrator.datasets import known, prepare_dataset
 
-    prepared = prepare_dataset(
-        name,
-        source,
+    info = known(name, Home(home.expanduser().absolute()))
+    prepared, how_fast = prepare_dataset(
+        info,
+        sources or [],
         open_home(home),
         image_size=image_size,
         workers=workers,
         strict=not lenient,
+        skip_bad=skip_bad,
     )
-    say(f"{prepared.title}: {prepared.images} images, fingerprint {prepared.fingerprint[:16]}")
+    say(
+        f"{prepared.title}: {prepared.images} images, {how_fast}; "
+        f"fingerprint {prepared.fingerprint[:16]}"
+    )
+    for problem in prepared.skipped:
+        say(f"skipped: {problem}")
     if as_json:
         print_json(prepared.model_dump(mode="json"))
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="What studies will call it.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of images.")],
+    masks: Annotated[Path, typer.Option("--masks", help="Folder of masks of the same names.")],
+    classes: Annotated[
+        Path, typer.Option("--classes", help="A name per line, the background first.")
+    ],
+    train: Annotated[
+        Path | None, typer.Option("--train", help="An id per line: the images to train on.")
+    ] = None,
+    encoding: Annotated[
+        str, typer.Option(help="Of masks: auto, binary, ids, palette, colours or npy.")
+    ] = "auto",
+    metric: Annotated[
+        str, typer.Option(help="auto, jaccard or miou_ledm; auto is jaccard for two classes.")
+    ] = "auto",
+    augmentation: Annotated[
+        str, typer.Option(help="As a source: none, flips or border_crop.")
+    ] = "none",
+    home: HomeOption = DEFAULT_HOME,
+    image_size: SizeOption = 256,
+    workers: WorkersOption = None,
+    skip_bad: SkipOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a dataset of your own known, and prepare it; studies then name it like any other."""
+    from typing import get_args
+
+    from orchestrator.datasets import import_dataset, prepare_dataset
+    from trainables.config import Augmentation, Metric
+    from trainables.data.imported import ENCODINGS
+
+    opened = open_home(home)
+    info = import_dataset(
+        name,
+        opened,
+        images=images,
+        masks=masks,
+        classes=classes,
+        train=train,
+        encoding=_choice("--encoding", encoding, ENCODINGS, auto=True),
+        metric=_choice("--metric", metric, get_args(Metric), auto=True),
+        augmentation=_choice("--augmentation", augmentation, get_args(Augmentation)),
+    )
+    prepared, how_fast = prepare_dataset(
+        info,
+        [],
+        opened,
+        image_size=image_size,
+        workers=workers,
+        strict=False,
+        skip_bad=skip_bad,
+    )
+    say(f"{name}: {prepared.images} images, {len(info.classes)} classes, {how_fast}")
+    for problem in prepared.skipped:
+        say(f"skipped: {problem}")
+    if as_json:
+        print_json(prepared.model_dump(mode="json"))
+
+
+@app.command()
+def verify(
+    name: NameArgument,
+    home: HomeOption = DEFAULT_HOME,
+    image_size: SizeOption = 256,
+    as_json: JsonOption = False,
+) -> None:
+    """Look into a prepared dataset: counts, classes, duplicates, leaks, fingerprint.
+
+    Exit status 1 if something should be looked at before training.
+    """
+    from orchestrator.datasets import known, render_verified, verified_record, verify_prepared
+
+    path = home.expanduser().absolute()
+    found = verify_prepared(known(name, Home(path)), path, image_size)
+    if as_json:
+        print_json(verified_record(found))
+    else:
+        print_rich(render_verified(found))
+    raise typer.Exit(int(bool(found.problems)))
+
+
+@app.command()
+def show(
+    name: NameArgument,
+    out: Annotated[Path, typer.Option("--out", help="Picture to write, .png.")] = Path(
+        "sheet.png"
+    ),
+    images: Annotated[int, typer.Option(min=1, help="How many to show.")] = 24,
+    home: HomeOption = DEFAULT_HOME,
+    image_size: SizeOption = 256,
+) -> None:
+    """Write a contact sheet: images of a prepared dataset with their labels laid over them."""
+    from orchestrator.datasets import known, write_contact_sheet
+
+    path = home.expanduser().absolute()
+    info = known(name, Home(path))
+    write_contact_sheet(info, path, out, image_size=image_size, images=images)
+    say(str(out))
+
+
+def _choice(flag: str, value: str, known: tuple[str, ...], *, auto: bool = False) -> str | None:
+    """Return a value that is one of the known ones; None for `auto`."""
+    if auto and value == "auto":
+        return None
+    if value not in known:
+        names = ("auto", *known) if auto else known
+        raise InputError(f"{flag} {value}: must be one of {', '.join(names)}")
+    return value

@@ -61,7 +61,7 @@ def run(
     if progress not in KINDS:
         raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
 
-    def make(known: Path | None = None) -> Plan:
+    def make(known: Path) -> Plan:
         return load_plan(
             study,
             scale=scale,
@@ -72,7 +72,7 @@ def run(
             overrides=overrides or (),
         )
 
-    make()  # Wrong input must leave no trace, not even a home folder.
+    make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
     opened = open_home(home)
     plan = ready_plan(lambda: make(opened.path), opened, say)
     from orchestrator.sweep import Options

@@ -190,7 +190,7 @@ def _cell(
         published=published().get((method, target)),
         comparable=plan.comparable,
         generated=spec.dataset.generated,
-        random_backbone=spec.without_imagenet,
+        random_backbone=spec.without_imagenet and all_methods()[method].imagenet,
     )
 
 

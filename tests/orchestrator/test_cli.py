@@ -171,8 +171,7 @@ def test_datasets_are_listed_with_what_is_prepared(tmp_path):
     out, _ = hdsweep("data", "list", "--json", home=tmp_path)
     records = {record["name"]: record for record in json.loads(out)}
     assert records["shenzhen"]["expected"] == 566
-    assert records["shenzhen"]["preparable"]
-    assert not records["isic2018"]["preparable"]
+    assert records["isic2018"]["prepared"] is None
     assert records["ph2-like"]["generated"]
 
 

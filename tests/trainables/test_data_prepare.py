@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from trainables.data.datasets import all_datasets
-from trainables.data.errors import BadImageError, DatasetCountError, DatasetError
-from trainables.data.prepare import prepare
+from trainables.data.errors import BadReleaseError, DatasetCountError, DatasetError
+from trainables.data.prepare import How, prepare
 from trainables.data.prepared import find_prepared, folder_of
 from trainables.data.store import ArrowDataset
 
@@ -31,19 +31,21 @@ def release(tmp_path):
 
 
 def prepare_shenzhen(release, home, **options):
-    return prepare(DATA["shenzhen"], release, home, image_size=16, strict=False, **options)
+    return prepare(
+        DATA["shenzhen"], release, home, image_size=16, how=How(strict=False, **options)
+    )
 
 
 def test_a_source_that_is_cropped_is_stored_with_a_margin(release, tmp_path):
     prepared = prepare_shenzhen(release, tmp_path / "home")
     assert (prepared.stored_side, prepared.images) == (18, 12)
     assert (tmp_path / "home/datasets/shenzhen-18/data.arrow").exists()
-    assert find_prepared(tmp_path / "home", "shenzhen", 16) == prepared
+    assert find_prepared(tmp_path / "home", DATA["shenzhen"], 16) == prepared
 
 
 def test_pixels_are_grey_in_three_channels_and_labels_are_lungs(release, tmp_path):
     prepared = prepare_shenzhen(release, tmp_path / "home")
-    folder = folder_of(tmp_path / "home", "shenzhen", 16)
+    folder = folder_of(tmp_path / "home", DATA["shenzhen"], 16)
     data = ArrowDataset.open(folder, fingerprint=prepared.fingerprint)
     images, labels = data.images(range(12)), data.labels(range(12))
     assert (images == images[..., :1]).all()
@@ -65,10 +67,11 @@ def test_any_number_of_processes_gives_the_same(release, tmp_path):
 def test_a_bad_file_is_named_and_nothing_is_left(release, tmp_path, workers):
     path = release / "CXR_png" / "CHNCXR_0007_0.png"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(BadImageError, match=r"CHNCXR_0007_0\.png"):
+    with pytest.raises(BadReleaseError, match=r"1 file cannot.*\n.*CHNCXR_0007_0\.png"):
         prepare_shenzhen(release, tmp_path / "home", workers=workers)
-    assert find_prepared(tmp_path / "home", "shenzhen", 16) is None
-    assert [p.suffix for p in (tmp_path / "home/datasets").iterdir()] == [".lock"]
+    assert find_prepared(tmp_path / "home", DATA["shenzhen"], 16) is None
+    left = {path.suffix for path in (tmp_path / "home/datasets").iterdir()}
+    assert left == {".lock", ".parts"}
 
 
 def test_what_is_prepared_is_not_prepared_again(release, tmp_path):
@@ -91,7 +94,7 @@ def test_a_part_prepared_leniently_does_not_pass_for_the_whole(release, tmp_path
 @pytest.mark.parametrize(
     ("name", "source", "images", "message"),
     [
-        ("ph2", ".", None, "cannot be prepared by this release yet; `ph2-like` is"),
+        ("shenzhen", "nowhere", None, "nowhere: no such folder or archive"),
         ("shenzhen", None, None, "name the folder of the release, from https://"),
         ("ph2-like", None, 0, "cannot make 0 images"),
         ("shenzhen", ".", 10, "cannot make 10 images"),
@@ -108,7 +111,7 @@ def test_another_number_of_generated_images_replaces_the_first(tmp_path):
         for images in (3, 5, 5)
     )
     assert (few.images, more.images) == (3, 5)
-    assert more == again == find_prepared(tmp_path, "ph2-like", 16)
+    assert more == again == find_prepared(tmp_path, DATA["ph2-like"], 16)
 
 
 def test_generated_data_is_marked_as_such(tmp_path):

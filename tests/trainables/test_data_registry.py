@@ -57,7 +57,8 @@ def test_only_cropped_sets_are_stored_larger_than_networks_see_them(name, side):
 
 def test_planning_imports_no_numpy_arrow_or_pillow():
     code = (
-        "import sys, trainables.data.prepared as p; p.all_datasets(); p.find_prepared;"
+        "import sys, pathlib; from trainables.data import datasets, prepared;"
+        "datasets.known_datasets(pathlib.Path('/nowhere')); prepared.find_prepared;"
         "print(sorted({'numpy', 'pyarrow', 'PIL', 'torch'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -246,15 +246,15 @@ def test_the_description_says_what_the_images_are(folder):
 
 def test_only_a_dataset_of_this_version_is_found(tmp_path):
     folder = tmp_path / "datasets" / "ph2-like-8"
-    assert find_prepared(tmp_path, "ph2-like", SIDE) is None
+    assert find_prepared(tmp_path, INFO, SIDE) is None
     prepared = write_dataset(folder, INFO, iter(samples_of(3)), SIDE)
-    assert find_prepared(tmp_path, "ph2-like", SIDE) == prepared
+    assert find_prepared(tmp_path, INFO, SIDE) == prepared
     write_dataset(folder, replace(INFO, version=INFO.version + 1), iter(samples_of(3)), SIDE)
-    assert find_prepared(tmp_path, "ph2-like", SIDE) is None
+    assert find_prepared(tmp_path, INFO, SIDE) is None
 
 
 @pytest.mark.usefixtures("written")
 def test_a_torn_description_is_no_dataset(tmp_path, folder):
     path = folder / "dataset.json"
     path.write_text(path.read_text()[:40])
-    assert find_prepared(tmp_path, "ph2-like", SIDE) is None
+    assert find_prepared(tmp_path, INFO, SIDE) is None

@@ -3,6 +3,10 @@
 All are `ValueError`s, never retried: the same file is as bad the second time.
 """
 
+from collections.abc import Sequence
+
+MOST_LISTED = 100  # Bad files that a message names.
+
 
 class DatasetError(ValueError):
     """A dataset cannot be prepared or used as asked."""
@@ -18,6 +22,18 @@ class DatasetCountError(DatasetError):
 
 class BadImageError(DatasetError):
     """An image file cannot be decoded, or is not what its place in the release says."""
+
+
+class BadReleaseError(DatasetError):
+    """Files of a release cannot be used; all of them are named at once."""
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        files = "file" if len(problems) == 1 else "files"
+        listing = "".join(f"\n  {problem}" for problem in problems[:MOST_LISTED])
+        if len(problems) > MOST_LISTED:
+            listing += f"\n  and {len(problems) - MOST_LISTED} more"
+        super().__init__(f"{where}: {len(problems)} {files} cannot be used:{listing}")
 
 
 class DatasetChangedError(DatasetError):

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from trainables.data.errors import BadImageError
-from trainables.data.info import Entry, Read, Sample
+from trainables.data.info import IGNORED, Entry, Read, Sample
 
 FORMATS = ("PNG", "JPEG", "BMP")
+OPAQUE = 255
+ASPECT_TOLERANCE = 0.02  # Copies of masks differ from their X-ray by a few pixels at most.
 MAX_PIXELS = 50_000_000  # The largest X-rays have 4892 x 4020, under 20 million.
 
 Box = tuple[float, float, float, float]
@@ -34,11 +36,61 @@ def read_grey(path: Path) -> NDArray[np.integer[Any]]:
     Raises:
         BadImageError: if the file is no readable image.
     """
-    image = _decode(path)
+    image = decode(path)
     if image.mode.startswith("I"):  # 16 bit and more; `convert` would clip it to 8.
         levels_HW = np.asarray(image)
         return levels_HW.astype(levels_HW.dtype.newbyteorder("="))
     return np.asarray(image.convert("L"))
+
+
+def read_colour(path: Path) -> NDArray[np.uint8]:
+    """Return HWC, RGB, 8 bit, upright as its EXIF orientation says; grey and CMYK are converted.
+
+    Raises:
+        BadImageError: if the file is no readable image, or has transparent pixels.
+    """
+    image = decode(path)
+    if image.mode.startswith("I"):
+        grey_HW = (np.asarray(image) // 256).astype(np.uint8)
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+    if "A" in image.mode or "transparency" in image.info:
+        opacity, _ = image.convert("RGBA").getchannel("A").getextrema()
+        if opacity != OPAQUE:
+            raise BadImageError(f"{path}: has transparent pixels, put it on a background first")
+    return np.asarray(image.convert("RGB"))
+
+
+def read_npy_labels(path: Path) -> NDArray[np.uint8]:
+    """Return labels_HW from a NumPy file.
+
+    Raises:
+        BadImageError: if it is no array, or not one of two dimensions with integers in [0, 255].
+    """
+    try:
+        labels_HW = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadImageError(f"{path}: not a readable array: {error}") from error
+    if not isinstance(labels_HW, np.ndarray):
+        raise BadImageError(f"{path}: holds several arrays, a label map is one")
+    if labels_HW.ndim != 2 or not labels_HW.size:
+        raise BadImageError(f"{path}: shape {labels_HW.shape}, a label map has two dimensions")
+    if not np.issubdtype(labels_HW.dtype, np.integer):
+        raise BadImageError(f"{path}: {labels_HW.dtype}, a label map has integers")
+    if labels_HW.min() < 0 or labels_HW.max() > IGNORED:
+        raise BadImageError(f"{path}: labels {labels_HW.min()} to {labels_HW.max()}, above 255")
+    return labels_HW.astype(np.uint8)
+
+
+def require_shape(path: Path, mask: tuple[int, ...], image: tuple[int, ...]) -> None:
+    """Raise a BadImageError if a mask does not have the height and width of its image."""
+    if mask[:2] != image[:2]:
+        raise BadImageError(f"{path}: mask of {_size(mask)} for an image of {_size(image)} pixels")
+
+
+def require_aspect(path: Path, mask: tuple[int, ...], image: tuple[int, ...]) -> None:
+    """Raise a BadImageError if a mask was turned or cropped; it may be smaller than its image."""
+    if abs(mask[0] * image[1] / (mask[1] * image[0]) - 1) > ASPECT_TOLERANCE:
+        raise BadImageError(f"{path}: mask of {_size(mask)} for an image of {_size(image)} pixels")
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
@@ -94,8 +146,8 @@ def _nearest(start: float, stop: float, count: int) -> NDArray[np.int64]:
     return np.floor(start + np.arange(count) * (stop - start) / count).astype(np.int64)
 
 
-def _decode(path: Path) -> Image.Image:
-    """Return a fully decoded image.
+def decode(path: Path) -> Image.Image:
+    """Return a fully decoded image in its own mode, upright as its EXIF orientation says.
 
     Raises:
         BadImageError: naming the file, whatever the decoder stumbled over.
@@ -109,9 +161,15 @@ def _decode(path: Path) -> Image.Image:
                 image.verify()  # Decoding alone skips the checksums of PNG pixel data.
             with Image.open(path, formats=FORMATS) as image:
                 image.load()
+                # As every viewer shows it; Pillow's own mode and palette are kept.
+                upright = ImageOps.exif_transpose(image)
     except Exception as error:  # On broken bytes, decoders raise whatever they like.
         raise BadImageError(f"{path}: not a readable image: {error}") from error
-    return image
+    return upright
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
 
 
 def _check_size(image: Image.Image) -> None:

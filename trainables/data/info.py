@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from trainables.config import Augmentation, Metric
 
-Role = Literal["source", "target"]
+IGNORED = 255  # A label that stands for no class.
+Role = Literal["source", "target", "any"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +32,14 @@ class Entry:
     """`train` or `test` where the release fixes a split; else empty."""
 
 
+class Found(NamedTuple):
+    """What a release was found to hold."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[str, ...] = ()
+    """Files that cannot be used, each as `path: what is wrong`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """One labelled image as it is stored."""
@@ -42,7 +51,7 @@ class Sample:
     split: str = ""
 
 
-Find = Callable[[Path], tuple[Entry, ...]]
+Find = Callable[[Path], Found]
 Read = Callable[[Entry], "tuple[NDArray[Any], NDArray[np.uint8]]"]
 Generate = Callable[[int, int], Iterator[Sample]]
 
@@ -56,6 +65,7 @@ class DatasetInfo:
     title: str
     """As tables print it."""
     role: Role
+    """What studies may use it as."""
     classes: tuple[str, ...]
     """Names by label, the background first."""
     expected: int
@@ -70,7 +80,8 @@ class DatasetInfo:
     version: int = 1
     """Raised when `read` or `generate` gives other pixels, so that old files are made again."""
     find: Find | None = None
-    """Locates the release's files under a folder; None if this dataset cannot be prepared yet."""
+    """Locates the release's files under a folder; None if it is made by a program. Raises
+    DatasetLayoutError where a folder is missing; single files that stand alone are problems."""
     read: Read | None = None
     """Entry -> image (uint8 HWC or float32 HW in [0, 255]) and labels_HW, at original size. A
     module-level function, since processes are sent its name."""

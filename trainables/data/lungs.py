@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainables.data.errors import BadImageError
 from trainables.data.info import Entry
 
 if TYPE_CHECKING:
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMAGE_FOLDERS = ("CXR_png", "images")
-ASPECT_TOLERANCE = 0.02  # Copies of the masks differ from their X-ray by a few pixels at most.
 
 
 def read_lungs(entry: Entry) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -26,22 +24,11 @@ def read_lungs(entry: Entry) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     import numpy as np
 
     from trainables.data.chest_xray import equalise
-    from trainables.data.images import read_grey, read_mask
+    from trainables.data.images import read_grey, read_mask, require_aspect, require_shape
 
     grey_HW = read_grey(entry.image)
     masks = [read_mask(path) for path in entry.masks]
     for path, mask_HW in zip(entry.masks, masks, strict=True):
-        if mask_HW.shape != masks[0].shape or not _same_aspect(mask_HW.shape, grey_HW.shape):
-            raise BadImageError(
-                f"{path}: mask of {_size(mask_HW)} for an X-ray of {_size(grey_HW)} pixels"
-            )
+        require_shape(path, mask_HW.shape, masks[0].shape)
+        require_aspect(path, mask_HW.shape, grey_HW.shape)
     return equalise(grey_HW), np.logical_or.reduce(masks).astype(np.uint8)
-
-
-def _same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """A mask may be smaller than its X-ray, but never turned or cropped."""
-    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= ASPECT_TOLERANCE
-
-
-def _size(array_HW: NDArray[np.generic]) -> str:
-    return f"{array_HW.shape[1]}x{array_HW.shape[0]}"

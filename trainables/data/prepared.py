@@ -5,8 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trainables.config import Augmentation, Frozen, Metric
-from trainables.data.datasets import all_datasets
-from trainables.data.info import Role
+from trainables.data.info import DatasetInfo, Role
 
 DESCRIPTION_FILE = "dataset.json"
 
@@ -30,15 +29,13 @@ class Prepared(Frozen):
     """`DatasetInfo.version` that made it."""
     bytes: int
     """Size of the Arrow file; another size is a torn or exchanged file."""
+    skipped: tuple[str, ...] = ()
+    """What of the release was left out, and why: `path: what is wrong`."""
 
 
-def folder_of(home: Path, name: str, image_size: int) -> Path:
-    """Return where the dataset is prepared for networks that see `image_size` pixels.
-
-    Raises:
-        KeyError: if there is no such dataset.
-    """
-    return home / "datasets" / f"{name}-{all_datasets()[name].stored_side(image_size)}"
+def folder_of(home: Path, info: DatasetInfo, image_size: int) -> Path:
+    """Return where the dataset is prepared for networks that see `image_size` pixels."""
+    return home / "datasets" / f"{info.name}-{info.stored_side(image_size)}"
 
 
 def read_prepared(folder: Path) -> Prepared | None:
@@ -49,13 +46,9 @@ def read_prepared(folder: Path) -> Prepared | None:
         return None
 
 
-def find_prepared(home: Path, name: str, image_size: int) -> Prepared | None:
-    """Return the prepared dataset; None if there is none or it was made by another version.
-
-    Raises:
-        KeyError: if there is no such dataset.
-    """
-    prepared = read_prepared(folder_of(home, name, image_size))
-    if prepared is None or prepared.version != all_datasets()[name].version:
+def find_prepared(home: Path, info: DatasetInfo, image_size: int) -> Prepared | None:
+    """Return the prepared dataset; None if there is none or it was made by another version."""
+    prepared = read_prepared(folder_of(home, info, image_size))
+    if prepared is None or prepared.version != info.version:
         return None
     return prepared

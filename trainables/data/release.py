@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainables.data.errors import DatasetLayoutError
+from trainables.data.info import Entry, Found
 
 DEPTH = 6  # Folders below the named one that are looked into.
-NAMED = 5  # Missing files that a message lists.
 
 
 def folders(root: Path, pattern: str, *, named: Sequence[str] = ()) -> dict[Path, dict[str, Path]]:
@@ -24,7 +24,7 @@ def folders(root: Path, pattern: str, *, named: Sequence[str] = ()) -> dict[Path
     """
     accepted = {name.lower() for name in named}
     found = {}
-    for folder, names in _walk(root):
+    for folder, names in walk(root):
         if accepted and folder.name.lower() not in accepted:
             continue
         matches = (re.fullmatch(pattern, name) for name in names)
@@ -48,28 +48,74 @@ def only_folder(
         raise DatasetLayoutError(
             f"{root}: {what} are not here: no file like {_readable(pattern)}{where}"
         )
-    if len(found) > 1:
-        places = ", ".join(str(folder) for folder in sorted(found))
-        raise DatasetLayoutError(f"{root}: {what} are in several places, name one: {places}")
-    return next(iter(found.values()))
+    return found[one_place(root, sorted(found), what)]
 
 
-def counterparts(wanted: Mapping[str, Path], present: Mapping[str, Path], what: str) -> None:
-    """Check that every id of `wanted` is in `present`.
+def only_file_each(
+    root: Path, pattern: str, what: str, *, within: str | None = None
+) -> tuple[dict[str, Path], list[str]]:
+    """Return the matching files by id from all folders, and what occurs twice.
+
+    Args:
+        within: a pattern of folder paths below `root` to accept; None accepts all.
 
     Raises:
-        DatasetLayoutError: naming the files that stand alone.
+        DatasetLayoutError: if there is no such file.
     """
-    missing = sorted(wanted.keys() - present.keys())
-    if not missing:
-        return
-    names = ", ".join(wanted[name].name for name in missing[:NAMED])
-    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-    folder = wanted[missing[0]].parent
-    raise DatasetLayoutError(f"{folder}: {len(missing)} {what}: {names}{more}")
+    found: dict[str, Path] = {}
+    problems = []
+    for folder, files in sorted(folders(root, pattern).items()):
+        if within and not re.search(within, str(folder), re.IGNORECASE):
+            continue
+        for name, path in files.items():
+            if name in found:
+                problems.append(f"{path}: also {found[name]}")
+            else:
+                found[name] = path
+    if not found:
+        raise DatasetLayoutError(f"{root}: {what} are not here: no file like {_readable(pattern)}")
+    return found, problems
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+def folders_named(root: Path, name: str) -> list[Path]:
+    """Return the folders at or below `root` of this name, in any case, sorted."""
+    wanted = name.lower()
+    return sorted(folder for folder, _ in walk(root) if folder.name.lower() == wanted)
+
+
+def one_place(root: Path, candidates: Sequence[Path], what: str) -> Path:
+    """Return the only candidate.
+
+    Raises:
+        DatasetLayoutError: if there is none, or several between which the user must choose.
+    """
+    if not candidates:
+        raise DatasetLayoutError(f"{root}: {what} are not here")
+    if len(candidates) > 1:
+        places = ", ".join(str(folder) for folder in candidates)
+        raise DatasetLayoutError(f"{root}: {what} are in several places, name one: {places}")
+    return candidates[0]
+
+
+def unpaired(present: Mapping[str, Path], other: Mapping[str, Path], what: str) -> list[str]:
+    """Return one problem for each file whose id is not in `other`, where `what` was expected."""
+    alone = sorted(present.keys() - other.keys())
+    return [f"{present[name]}: has no {what}" for name in alone]
+
+
+def paired(images: Mapping[str, Path], *masks: Mapping[str, Path], image: str = "image") -> Found:
+    """Return the images that have every mask, sorted by id; the other files are problems."""
+    problems = [problem for part in masks for problem in unpaired(images, part, "mask")]
+    problems += [problem for part in masks for problem in unpaired(part, images, image)]
+    complete = [name for name in sorted(images) if all(name in part for part in masks)]
+    entries = tuple(
+        Entry(id=name, image=images[name], masks=tuple(part[name] for part in masks))
+        for name in complete
+    )
+    return Found(entries, tuple(dict.fromkeys(problems)))
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield folders with their file names, down to `DEPTH`; links are followed that far only."""
     if not root.is_dir():
         raise DatasetLayoutError(f"{root}: no such folder")
@@ -85,4 +131,6 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 def _readable(pattern: str) -> str:
     """Return a file pattern as people write it: `(CHNCXR_\\d{4})_mask\\.png` -> `CHNCXR_####_..."""
     plain = re.sub(r"\\d\{(\d)\}", lambda match: "#" * int(match[1]), pattern)
-    return re.sub(r"[()\\]", "", plain.replace("[01]", "#"))
+    plain = re.sub(r"\(\?:(\w+)[^)]*\)", r"\1", plain)  # The first of several endings.
+    plain = plain.replace("[01]", "#").replace("\\d+", "#").replace(".+", "*")
+    return re.sub(r"[()\\?]", "", plain)

@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.data.errors import DatasetChangedError, DatasetError
-from trainables.data.info import DatasetInfo, Sample
+from trainables.data.info import IGNORED, DatasetInfo, Sample
 from trainables.data.prepared import DESCRIPTION_FILE, Prepared, read_prepared
 
 DATA_FILE = "data.arrow"
@@ -34,7 +34,6 @@ VERIFIED_FILE = "verified.json"
 
 ROWS = 128  # Most rows of a record batch,
 BATCH_BYTES = 64 * 2**20  # and most bytes: what writing holds in memory.
-IGNORED = 255  # A label that stands for no class.
 
 
 class ArrowDataset:
@@ -114,12 +113,18 @@ def content_fingerprint(classes: Sequence[str], side: int, samples: Iterable[Sam
 
 
 def write_dataset(
-    folder: Path, info: DatasetInfo, samples: Iterable[Sample], side: int
+    folder: Path,
+    info: DatasetInfo,
+    samples: Iterable[Sample],
+    side: int,
+    *,
+    skipped: Sequence[str] = (),
 ) -> Prepared:
     """Write a prepared dataset, in place of whatever was in `folder` once it is complete.
 
     Args:
         samples: sorted by id; held in memory a record batch at a time.
+        skipped: what was left out and why, read when `samples` has come to its end.
 
     Raises:
         DatasetError: if a sample is not of this side, has a label that is no class, or ids are not
@@ -129,30 +134,43 @@ def write_dataset(
     shutil.rmtree(partial, ignore_errors=True)  # Left by a process that was killed.
     partial.mkdir(parents=True, mode=0o700)
     try:
-        prepared = _write(partial, info, samples, side)
+        prepared = _write(partial, info, samples, side, skipped)
         _replace(folder, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return prepared
 
 
-def verify(folder: Path) -> str:
-    """Return the fingerprint of what is in the Arrow file now, reading all of it.
+def write_part(path: Path, samples: Sequence[Sample], side: int) -> None:
+    """Write some samples to an Arrow file that appears when it is whole."""
+    partial = path.with_suffix(".partial")
+    with open(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        with pa.ipc.new_file(file, _schema(side)) as writer:
+            for batch in _batches(iter(samples), side):
+                writer.write_batch(_record_batch(batch, side))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
 
-    Remembered in `verified.json` for as long as the file's size and time of change stay.
+
+def read_part(path: Path, side: int) -> list[Sample] | None:
+    """Return the samples of `write_part`, as views of the file; None if it is missing or torn."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+    if table.schema != _schema(side):
+        return None
+    return list(_samples(ArrowDataset(table)))
+
+
+def content_fingerprint_of(folder: Path) -> str:
+    """Return the fingerprint of what is in the Arrow file now, reading all of it.
 
     Raises:
         DatasetChangedError: if it is not the fingerprint that the dataset was prepared with.
     """
     prepared = _described(folder)
-    status = (folder / DATA_FILE).stat()
-    state = {
-        "fingerprint": prepared.fingerprint,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-    }
-    if _remembered(folder) == state:
-        return prepared.fingerprint
     samples = _samples(ArrowDataset(_mapped(folder, prepared)))
     found = content_fingerprint(prepared.classes, prepared.stored_side, samples)
     if found != prepared.fingerprint:
@@ -161,8 +179,29 @@ def verify(folder: Path) -> str:
             f"{found[:16]} instead of {prepared.fingerprint[:16]}; delete the folder and prepare "
             f"`{prepared.name}` again"
         )
-    _remember(folder, state)
     return found
+
+
+def verify(folder: Path) -> str:
+    """Return the fingerprint of a dataset whose content is still the one that was prepared.
+
+    Reads all of it, unless the file's size and time of change are those of the last time, which
+    `verified.json` remembers.
+
+    Raises:
+        DatasetChangedError: if the content is another.
+    """
+    prepared = _described(folder)
+    status = (folder / DATA_FILE).stat()
+    state = {
+        "fingerprint": prepared.fingerprint,
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+    }
+    if _remembered(folder) != state:
+        content_fingerprint_of(folder)
+        _remember(folder, state)
+    return prepared.fingerprint
 
 
 @contextmanager
@@ -177,7 +216,13 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _write(partial: Path, info: DatasetInfo, samples: Iterable[Sample], side: int) -> Prepared:
+def _write(
+    partial: Path,
+    info: DatasetInfo,
+    samples: Iterable[Sample],
+    side: int,
+    skipped: Sequence[str],
+) -> Prepared:
     fingerprint, images = Fingerprint(info.classes, side), 0
     path = partial / DATA_FILE
     with path.open("wb") as file:
@@ -205,9 +250,10 @@ def _write(partial: Path, info: DatasetInfo, samples: Iterable[Sample], side: in
         terms=info.terms,
         version=info.version,
         bytes=path.stat().st_size,
+        skipped=tuple(skipped),
     )
     path.chmod(0o600)
-    _write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
+    write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
     return prepared
 
 
@@ -321,13 +367,14 @@ def _remembered(folder: Path) -> Any:
 def _remember(folder: Path, state: dict[str, Any]) -> None:
     temporary = folder / f".{VERIFIED_FILE}.{os.getpid()}"
     try:
-        _write_private(temporary, json.dumps(state))
+        write_private(temporary, json.dumps(state))
         temporary.rename(folder / VERIFIED_FILE)
     except PermissionError:
         return  # A shared, read-only dataset is verified again each time.
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, onto the disk before returning."""
     with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
         file.flush()

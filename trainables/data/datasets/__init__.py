@@ -7,6 +7,7 @@ one is cheap: the planner reads them all.
 import pkgutil
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from trainables.data.info import DatasetInfo
 
@@ -27,3 +28,16 @@ def all_datasets() -> dict[str, DatasetInfo]:
                 raise ValueError(f"dataset `{info.name}` is defined twice, again in {file}.py")
             found[info.name] = info
     return dict(sorted(found.items()))
+
+
+def known_datasets(home: Path | None) -> dict[str, DatasetInfo]:
+    """Return every dataset by name, with those that were imported into a home folder.
+
+    Raises:
+        DatasetError: if the description of an imported one cannot be read.
+    """
+    if home is None:
+        return all_datasets()
+    from trainables.data.imported import imported_datasets
+
+    return imported_datasets(home) | all_datasets()

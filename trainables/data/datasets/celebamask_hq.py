@@ -1,22 +1,114 @@
-"""CelebAMask-HQ: 30,000 portraits of celebrities, annotated with 18 parts (Lee et al. 2020)."""
+"""CelebAMask-HQ: 30,000 portraits of celebrities, annotated with 18 parts (Lee et al. 2020).
 
-from trainables.data.info import DatasetInfo
+Read from `CelebA-HQ-img/#.jpg` and `CelebAMask-HQ-mask-anno/*/#####_<part>.png`: one file for each
+part that a portrait shows, any pixel above 0 belonging to it. Parts overlap; they are painted in the
+official order, the skin first, and later ones over earlier ones (`g_mask.py` of the release).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.data.info import DatasetInfo, Entry, Found
+from trainables.data.release import folders, only_folder, unpaired
 from trainables.data.stand_in import stand_in
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 PARTS = (
-    "skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l "
-    "neck cloth"
+    "skin",
+    "nose",
+    "eye_g",
+    "l_eye",
+    "r_eye",
+    "l_brow",
+    "r_brow",
+    "l_ear",
+    "r_ear",
+    "mouth",
+    "u_lip",
+    "l_lip",
+    "hair",
+    "hat",
+    "ear_r",
+    "neck_l",
+    "neck",
+    "cloth",
 )
+"""In the order of their labels, 1 to 18, which is the order in which they are painted."""
+
+MASK = r"(\d{5}_[a-z_]+)\.png"
+
+
+def find(root: Path) -> Found:
+    """Return the portraits under `root`, each with the masks of its parts."""
+    images = {
+        f"{int(name):05}": path
+        for name, path in only_folder(
+            root, r"(\d+)\.(?:jpg|png)", "the portraits of CelebAMask-HQ", named=("CelebA-HQ-img",)
+        ).items()
+    }
+    parts: dict[str, dict[str, Path]] = {}
+    problems = []
+    for files in folders(root, MASK).values():
+        for stem, path in files.items():
+            name, _, part = stem.partition("_")
+            if part not in PARTS:
+                problems.append(f"{path}: `{part}` is no part of CelebAMask-HQ")
+            elif path != parts.setdefault(name, {}).setdefault(part, path):
+                problems.append(f"{path}: also {parts[name][part]}")
+    one_each = {name: next(iter(masks.values())) for name, masks in parts.items()}
+    problems += unpaired(images, one_each, "mask of any part") + unpaired(
+        one_each, images, "portrait"
+    )
+    entries = tuple(
+        Entry(
+            id=name,
+            image=images[name],
+            masks=tuple(parts[name][part] for part in PARTS if part in parts[name]),
+        )
+        for name in sorted(images.keys() & parts.keys())
+    )
+    return Found(entries, tuple(problems))
+
+
+def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the portrait, RGB, and its label map at the side of the masks, half of the portrait's.
+
+    Raises:
+        BadImageError: if a file cannot be read, or a mask has another shape.
+    """
+    import numpy as np
+
+    from trainables.data.images import read_colour, read_grey, require_aspect, require_shape
+
+    image_HWC = read_colour(entry.image)
+    labels_HW: NDArray[np.uint8] | None = None
+    for path in entry.masks:
+        inside_HW = read_grey(path) > 0
+        if labels_HW is None:
+            labels_HW = np.zeros(inside_HW.shape, np.uint8)
+            require_aspect(path, inside_HW.shape, image_HWC.shape)
+        require_shape(path, inside_HW.shape, labels_HW.shape)
+        labels_HW[inside_HW] = 1 + PARTS.index(path.stem.partition("_")[2])
+    assert labels_HW is not None, "`find` leaves out portraits without masks"
+    return image_HWC, labels_HW
+
 
 DATASET = DatasetInfo(
     name="celebamask_hq",
     title="CelebAMask-HQ",
     role="source",
-    classes=("background", *PARTS.split()),
+    classes=("background", *PARTS),
     expected=30_000,
     metric="miou_ledm",
     terms="non-commercial research and education only, to be cited",
     url="https://github.com/switchablenorms/CelebAMask-HQ",
+    find=find,
+    read=read,
 )
 STAND_IN = stand_in(
     DATASET,

@@ -1,7 +1,43 @@
-"""DermIS: 69 clinical photographs of skin lesions from the University of Waterloo's collection."""
+"""DermIS: 69 clinical photographs of skin lesions from the University of Waterloo's collection.
 
-from trainables.data.info import DatasetInfo
+Read from the folders `melanoma/dermIS` and `notmelanoma/dermis` of "Skin Image Data Set" 1 and 2,
+however they are capitalised; the `dermquest` folders beside them are another collection.
+"""
+
+from pathlib import Path
+
+from trainables.data.errors import DatasetLayoutError
+from trainables.data.info import DatasetInfo, Found
+from trainables.data.photographs import read_photograph
+from trainables.data.release import folders, paired
 from trainables.data.stand_in import stand_in
+
+IMAGE = r"(.+)_orig\.(?:jpg|jpeg|png|bmp)"
+MASK = r"(.+)_contour\.(?:png|bmp)"  # A filled mask despite its name.
+KINDS = ("melanoma", "notmelanoma")
+
+
+def find(root: Path) -> Found:
+    """Return the photographs of both kinds under `root` with their masks."""
+    images, masks = _by_kind(root, IMAGE), _by_kind(root, MASK)
+    missing = [kind for kind in KINDS if not any(name.startswith(f"{kind}/") for name in images)]
+    if missing:
+        raise DatasetLayoutError(
+            f"{root}: photographs of DermIS are not here: no folder {missing[0]}/dermis with files "
+            "like *_orig.jpg"
+        )
+    return paired(images, masks, image="photograph")
+
+
+def _by_kind(root: Path, pattern: str) -> dict[str, Path]:
+    """Return the files in `<kind>/dermis` folders; ids repeat between the kinds, so name both."""
+    return {
+        f"{folder.parent.name.lower()}/{name}": path
+        for folder, files in folders(root, pattern, named=("dermis",)).items()
+        if folder.parent.name.lower() in KINDS
+        for name, path in files.items()
+    }
+
 
 DATASET = DatasetInfo(
     name="dermis",
@@ -12,5 +48,7 @@ DATASET = DatasetInfo(
     metric="jaccard",
     terms="Vision and Image Processing Lab, University of Waterloo: research only, to be cited",
     url="https://uwaterloo.ca/vision-image-processing-lab/research-demos/skin-cancer-detection",
+    find=find,
+    read=read_photograph,
 )
 STAND_IN = stand_in(DATASET)

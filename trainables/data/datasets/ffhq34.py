@@ -1,7 +1,61 @@
-"""FFHQ-34: 40 portraits in 34 classes, from the authors of LEDM (Baranchuk et al. 2022)."""
+"""FFHQ-34: 40 portraits in 34 classes, from the authors of LEDM (Baranchuk et al. 2022).
 
-from trainables.data.info import DatasetInfo
+Read from `ffhq_34/real/{train,test}` of their `datasets.tar.gz`: square images, and a label map of
+the same name as `.npy`, in which 255 is ignored. The release fixes the 20 training images; its
+synthetic images (`ddpm`) and other datasets are not read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.data.info import DatasetInfo, Entry, Found
+from trainables.data.release import folders_named, one_place, only_file_each, unpaired
 from trainables.data.stand_in import stand_in
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+IMAGE, LABELS = r"(.+)\.(?:png|jpg|jpeg)", r"(.+)\.npy"
+WHAT = "the images of FFHQ-34, `ffhq_34/real/train` and `test`,"
+
+
+def find(root: Path) -> Found:
+    """Return the images of both parts under `root`; ids are `<part>/<name>`."""
+    real = one_place(root, [each for each in folders_named(root, "real") if _is_ffhq(each)], WHAT)
+    entries, problems = [], []
+    for split in ("test", "train"):
+        images, doubled = only_file_each(real / split, IMAGE, f"the {split} images of FFHQ-34")
+        labels, more = only_file_each(real / split, LABELS, f"the {split} label maps of FFHQ-34")
+        problems += [*doubled, *more]
+        problems += unpaired(images, labels, "label map") + unpaired(labels, images, "image")
+        entries += [
+            Entry(id=f"{split}/{name}", image=images[name], masks=(labels[name],), split=split)
+            for name in sorted(images.keys() & labels.keys())
+        ]
+    return Found(tuple(entries), tuple(problems))
+
+
+def _is_ffhq(real: Path) -> bool:
+    """Whether a folder is FFHQ's and not another dataset of LEDM's; alone, it needs no parent."""
+    both = (real / "train").is_dir() and (real / "test").is_dir()
+    return both and not real.parent.name.lower().startswith(("bedroom", "cat", "celeba", "horse"))
+
+
+def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return image, RGB, and label map, each at its own size.
+
+    Raises:
+        BadImageError: if a file cannot be read, or the two are not of one shape.
+    """
+    from trainables.data.images import read_colour, read_npy_labels, require_aspect
+
+    image_HWC, labels_HW = read_colour(entry.image), read_npy_labels(entry.masks[0])
+    require_aspect(entry.masks[0], labels_HW.shape, image_HWC.shape)
+    return image_HWC, labels_HW
+
 
 DATASET = DatasetInfo(
     name="ffhq34",
@@ -47,6 +101,8 @@ DATASET = DatasetInfo(
     metric="miou_ledm",
     terms="images of FFHQ (CC BY-NC-SA 4.0); annotation by Yandex Research, to be cited",
     url="https://github.com/yandex-research/ddpm-segmentation",
+    find=find,
+    read=read,
 )
 STAND_IN = stand_in(
     DATASET,

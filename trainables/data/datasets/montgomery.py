@@ -6,35 +6,24 @@ or from the Kaggle bundle with Shenzhen (`Lung Segmentation/{CXR_png,masks}`, al
 
 from pathlib import Path
 
-from trainables.data.info import DatasetInfo, Entry
+from trainables.data.info import DatasetInfo, Found
 from trainables.data.lungs import IMAGE_FOLDERS, read_lungs
-from trainables.data.release import counterparts, folders, only_folder
+from trainables.data.release import folders, only_folder, paired
 from trainables.data.stand_in import stand_in
 
 FILE = r"(MCUCXR_\d{4}_[01])\.png"
 WHAT = "Montgomery"
 
 
-def find(root: Path) -> tuple[Entry, ...]:
-    """Return the X-rays under `root` with their masks, sorted by id.
-
-    Raises:
-        DatasetLayoutError: if folders are missing or ambiguous, or a file lacks its counterpart.
-    """
+def find(root: Path) -> Found:
+    """Return the X-rays under `root` with their masks."""
     images = only_folder(root, FILE, f"the X-rays of {WHAT}", named=IMAGE_FOLDERS)
     if folders(root, FILE, named=("leftMask", "rightMask")):
         left = only_folder(root, FILE, f"the left lung masks of {WHAT}", named=("leftMask",))
         right = only_folder(root, FILE, f"the right lung masks of {WHAT}", named=("rightMask",))
-        parts = [left, right]
-    else:
-        parts = [only_folder(root, FILE, f"the masks of {WHAT}", named=("masks", "mask"))]
-    for masks in parts:
-        counterparts(images, masks, "X-rays without mask")
-        counterparts(masks, images, "masks without X-ray")
-    return tuple(
-        Entry(id=name, image=images[name], masks=tuple(masks[name] for masks in parts))
-        for name in sorted(images)
-    )
+        return paired(images, left, right, image="X-ray")
+    masks = only_folder(root, FILE, f"the masks of {WHAT}", named=("masks", "mask"))
+    return paired(images, masks, image="X-ray")
 
 
 DATASET = DatasetInfo(

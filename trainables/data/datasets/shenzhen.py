@@ -7,26 +7,20 @@ Montgomery (`Lung Segmentation/{CXR_png,masks}`).
 
 from pathlib import Path
 
-from trainables.data.info import DatasetInfo, Entry
+from trainables.data.info import DatasetInfo, Found
 from trainables.data.lungs import IMAGE_FOLDERS, read_lungs
-from trainables.data.release import counterparts, only_folder
+from trainables.data.release import only_folder, paired
 from trainables.data.stand_in import stand_in
 
 STEM = r"CHNCXR_\d{4}_[01]"
 
 
-def find(root: Path) -> tuple[Entry, ...]:
-    """Return the masked X-rays under `root`, sorted by id.
-
-    Raises:
-        DatasetLayoutError: if folders are missing or ambiguous, or masks lack their X-ray.
-    """
+def find(root: Path) -> Found:
+    """Return the masked X-rays under `root`; an X-ray without a mask is not part of the set."""
     images = only_folder(root, rf"({STEM})\.png", "the X-rays of Shenzhen", named=IMAGE_FOLDERS)
     masks = only_folder(root, rf"({STEM})_mask\.png", "the lung masks of Shenzhen")
-    counterparts(masks, images, "masks without X-ray")
-    return tuple(
-        Entry(id=name, image=images[name], masks=(masks[name],)) for name in sorted(masks)
-    )
+    masked = {name: path for name, path in images.items() if name in masks}
+    return paired(masked, masks, image="X-ray")
 
 
 DATASET = DatasetInfo(
