@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.commands import data, results, sweep, upkeep
+from orchestrator.commands import data, methods, results, sweep, upkeep, weights
 from orchestrator.commands.common import say
 from orchestrator.errors import HdsweepError
 
@@ -22,10 +22,12 @@ app.command()(sweep.run)
 app.command()(sweep.plan)
 app.command()(sweep.status)
 app.command()(results.report)
+app.command()(methods.check)
 app.command()(upkeep.reconcile)
 app.command()(upkeep.ui)
 app.command()(upkeep.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:

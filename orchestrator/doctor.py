@@ -209,8 +209,8 @@ def _datasets(home: Path) -> Iterator[Check]:
 def _weights(home: Path) -> Iterator[Check]:
     missing = [each for each in BACKBONES.values() if find_weights(home, each.name) is None]
     if missing:
-        files = " and ".join(f"{each.origin} as `{each.name}.pth`" for each in missing)
-        hint = f"put {files} into `{home / 'weights'}`; the scales demo and smoke need none"
+        fetched = " and ".join(f"`hdsweep weights fetch {each.name}`" for each in missing)
+        hint = f"{fetched}, or `import` a file; the scales demo and smoke need none"
         names = ", ".join(each.name for each in missing)
         yield Check("ImageNet weights", "warn", f"not there: {names}", hint)
     else:

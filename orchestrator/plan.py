@@ -21,6 +21,7 @@ from orchestrator.specs import PlannedDataset, Specs
 from orchestrator.study import Study, load_study
 from trainables.config import RunSpec
 from trainables.methods import Method, all_methods, groups
+from trainables.methods.random_backbone import INSTEAD_OF
 
 
 class Cell(NamedTuple):
@@ -113,6 +114,7 @@ def load_plan(
     targets: Written = None,
     seeds: Written = None,
     overrides: Sequence[str] = (),
+    allow_random_backbone: bool = False,
 ) -> Plan:
     """Return the plan of a study; what every command starts with.
 
@@ -122,6 +124,8 @@ def load_plan(
         home: folder where prepared datasets and weights are looked for; None plans without any.
         methods, targets, seeds: filters, such as `hybrid_ft,baselines`.
         overrides: `path.to.field=value`, the arguments of `--set`.
+        allow_random_backbone: run ImageNet rows whose weights are missing from random ones, as rows
+            of other names.
 
     Raises:
         InputError: if anything the user wrote is wrong; nothing was done.
@@ -134,6 +138,7 @@ def load_plan(
         home=home,
         filters=Filters(methods, targets, seeds),
         overrides=set_layer(overrides),
+        allow_random_backbone=allow_random_backbone,
     )
 
 
@@ -144,6 +149,7 @@ def make_plan(
     home: Path | None = None,
     filters: Filters | None = None,
     overrides: Layer | None = None,
+    allow_random_backbone: bool = False,
 ) -> Plan:
     """Return the runs that a study needs at a scale.
 
@@ -153,6 +159,8 @@ def make_plan(
     filters, overrides = filters or Filters(), overrides or set_layer(())
     specs = Specs(study, [scale.layer, overrides], home)
     methods, targets, seeds = _selected(study, filters)
+    if allow_random_backbone:
+        methods = tuple(INSTEAD_OF[m] if specs.lacks_weights(m) else m for m in methods)
     pretrainings: dict[str, PlannedRun] = {}
     fine_tunings: dict[Cell, PlannedRun] = {}
     for method in (all_methods()[name] for name in methods):

@@ -25,7 +25,8 @@ from trainables.config import (
 )
 from trainables.data.info import DatasetInfo
 from trainables.data.prepared import Prepared, find_prepared, folder_of
-from trainables.methods import Family, Method
+from trainables.methods import Family, Method, all_methods
+from trainables.methods.random_backbone import INSTEAD_OF, STANDS_FOR
 from trainables.registry import TASKS, versioned
 
 UNPREPARED = "unprepared"  # Fingerprint of data that nobody has seen yet.
@@ -134,6 +135,15 @@ class Specs:
             compute=settings.compute,
         )
 
+    def lacks_weights(self, method: str) -> bool:
+        """Return whether one of Table 2's ImageNet rows needs weights that are not there."""
+        known = all_methods()[method]
+        if method not in INSTEAD_OF:
+            return False
+        network = self._network(known, self._settings(method, None, None))
+        wanted = getattr(network, "backbone", "random") == "imagenet1k"
+        return wanted and self._weight_file(BACKBONES[known.network].name) is None
+
     def backbone_name(self, spec: RunSpec) -> str | None:
         """Return the name of the ImageNet weights that a run loads; None if it loads none."""
         wanted = getattr(spec.network, "backbone", "random") == "imagenet1k"
@@ -150,7 +160,9 @@ class Specs:
     def _settings(self, method: str, source: str | None, target: str | None) -> Settings:
         at = (method, source, target)
         if at not in self._resolved:
-            lower = self._study.layers(method=method, source=source, target=target)
+            # A row from random weights is set up as the row that it stands in for.
+            like = STANDS_FOR.get(method, method)
+            lower = self._study.layers(method=like, source=source, target=target)
             self._resolved[at] = resolve([*lower, *self._upper])
         return self._resolved[at]
 

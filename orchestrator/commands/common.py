@@ -29,6 +29,13 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Such as pretraining.mask_weight=1e-3."),
 ]
+RandomBackboneOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-random-backbone",
+        help="Run ImageNet rows without their weights, as rows called random_...",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 

@@ -10,6 +10,7 @@ from orchestrator.commands.common import (
     HomeOption,
     JsonOption,
     MethodsOption,
+    RandomBackboneOption,
     ScaleOption,
     SeedsOption,
     SetOption,
@@ -31,6 +32,7 @@ def report(
     targets: TargetsOption = None,
     seeds: SeedsOption = None,
     overrides: SetOption = None,
+    random_backbone: RandomBackboneOption = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for table.md, .tex, .csv, .parquet and .json."),
@@ -52,6 +54,7 @@ def report(
         targets=targets,
         seeds=seeds,
         overrides=overrides or (),
+        allow_random_backbone=random_backbone,
     )
     table = table_of(planned, Store.read(opened))
     if out is not None:

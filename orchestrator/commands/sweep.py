@@ -10,6 +10,7 @@ from orchestrator.commands.common import (
     HomeOption,
     JsonOption,
     MethodsOption,
+    RandomBackboneOption,
     ScaleOption,
     SeedsOption,
     SetOption,
@@ -37,6 +38,7 @@ def run(
     targets: TargetsOption = None,
     seeds: SeedsOption = None,
     overrides: SetOption = None,
+    random_backbone: RandomBackboneOption = False,
     retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
@@ -70,6 +72,7 @@ def run(
             targets=targets,
             seeds=seeds,
             overrides=overrides or (),
+            allow_random_backbone=random_backbone,
         )
 
     make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
@@ -109,6 +112,7 @@ def plan(
     targets: TargetsOption = None,
     seeds: SeedsOption = None,
     overrides: SetOption = None,
+    random_backbone: RandomBackboneOption = False,
     every: Annotated[bool, typer.Option("--all", help="One line per run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,6 +130,7 @@ def plan(
         targets=targets,
         seeds=seeds,
         overrides=overrides or (),
+        allow_random_backbone=random_backbone,
     )
     explained = explain(planned, Home(home.expanduser().absolute()))
     if as_json:
@@ -143,6 +148,7 @@ def status(
     targets: TargetsOption = None,
     seeds: SeedsOption = None,
     overrides: SetOption = None,
+    random_backbone: RandomBackboneOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what of STUDY is finished, running, failed and still to do."""
@@ -157,6 +163,7 @@ def status(
         targets=targets,
         seeds=seeds,
         overrides=overrides or (),
+        allow_random_backbone=random_backbone,
     )
     found = status_of(planned, opened)
     if as_json:

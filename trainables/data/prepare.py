@@ -8,13 +8,14 @@ one go. Nothing half-prepared is ever usable; what was read before an interrupti
 import errno
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from trainables.data.archive import is_archive, unpack
 from trainables.data.errors import (
@@ -87,8 +88,8 @@ def prepare(
                 total = images or info.expected
                 samples = _reported(info.generate(total, side), total, how.on_progress)
                 return write_dataset(folder, info, samples, side)
-            with _root(info, source, folder) as root:
-                return _from_release(info, root, folder, side, how)
+            with _root(info, source, folder) as root, _told_where(root):
+                return _from_release(info, root.folder, folder, side, how)
 
 
 def _complete(present: Prepared, wanted: int | None, how: How) -> bool:
@@ -141,8 +142,40 @@ def _is_in(info: DatasetInfo, folder: Path) -> bool:
     return False
 
 
+class _Root(NamedTuple):
+    """Where to look for a release."""
+
+    folder: Path
+    came_from: Mapping[str, str]
+    """Archive, as the user named it, by the folder that it was unpacked to."""
+
+
 @contextmanager
-def _root(info: DatasetInfo, source: Path | Sequence[Path] | None, folder: Path) -> Iterator[Path]:
+def _told_where(root: _Root) -> Iterator[None]:
+    """Name the user's archives in what is told, not the folders they were unpacked to."""
+
+    def plain(text: str) -> str:
+        for place, archive in root.came_from.items():
+            text = text.replace(place, archive)
+        return text.replace(str(root.folder), " and ".join(root.came_from.values()))
+
+    try:
+        yield
+    except BadReleaseError as error:
+        if not root.came_from:
+            raise
+        where = " and ".join(root.came_from.values())
+        raise BadReleaseError(where, [plain(problem) for problem in error.problems]) from error
+    except DatasetError as error:
+        if not root.came_from:
+            raise
+        raise type(error)(plain(str(error))) from error
+
+
+@contextmanager
+def _root(
+    info: DatasetInfo, source: Path | Sequence[Path] | None, folder: Path
+) -> Iterator[_Root]:
     """Yield the folder to look for a release in, its archives unpacked for as long as it takes."""
     if not source:
         raise DatasetError(f"`{info.name}`: name the folder of the release, from {info.url}")
@@ -153,10 +186,11 @@ def _root(info: DatasetInfo, source: Path | Sequence[Path] | None, folder: Path)
         if not path.is_dir() and not is_archive(path):
             raise DatasetLayoutError(f"{path}: neither a folder nor a zip or tar archive")
     if len(sources) == 1 and sources[0].is_dir():
-        yield sources[0]
+        yield _Root(sources[0], {})
         return
     unpacked = folder.with_name(f".{folder.name}.unpacked")
     shutil.rmtree(unpacked, ignore_errors=True)
+    came_from = {}
     try:
         for number, path in enumerate(sources):
             place = unpacked / str(number) / path.name.partition(".")[0]
@@ -165,7 +199,8 @@ def _root(info: DatasetInfo, source: Path | Sequence[Path] | None, folder: Path)
                 place.symlink_to(path.absolute(), target_is_directory=True)
             else:
                 unpack(path, place)
-        yield unpacked
+            came_from[str(place)] = str(path)
+        yield _Root(unpacked, came_from)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 

@@ -38,3 +38,6 @@ METHODS = (
 
 INSTEAD_OF = {method.name.replace("random", "i1k"): method.name for method in METHODS}
 """Row from random weights by the ImageNet row that it stands in for."""
+
+STANDS_FOR = {name: row for row, name in INSTEAD_OF.items()}
+"""The ImageNet row by the row from random weights."""

@@ -9,19 +9,30 @@ from __future__ import annotations
 from trainables.config import AdmConfig, DeepLabConfig, NetworkConfig
 from trainables.networks.base import SegmentationNetwork
 
-__all__ = ["SegmentationNetwork", "build"]
+__all__ = ["SegmentationNetwork", "build", "family_class", "head_path"]
+
+
+def family_class(config: NetworkConfig) -> type[SegmentationNetwork]:
+    """Import and return the class of a network."""
+    if isinstance(config, AdmConfig):
+        from trainables.networks.adm import AdmUNet
+
+        return AdmUNet
+    if isinstance(config, DeepLabConfig):
+        from trainables.networks.deeplab import DeepLab
+
+        return DeepLab
+    from trainables.networks.segformer import SegFormer
+
+    return SegFormer
+
+
+def head_path(config: NetworkConfig) -> str:
+    """Return the name of the last layer in the network's weights."""
+    return family_class(config).HEAD
 
 
 def build(config: NetworkConfig, outputs: int) -> SegmentationNetwork:
     """Return a freshly initialised network; weights are drawn from PyTorch's global generator."""
-    if isinstance(config, AdmConfig):
-        from trainables.networks.adm import AdmUNet
-
-        return AdmUNet(config, outputs)
-    if isinstance(config, DeepLabConfig):
-        from trainables.networks.deeplab import DeepLab
-
-        return DeepLab(config, outputs)
-    from trainables.networks.segformer import SegFormer
-
-    return SegFormer(config, outputs)
+    network: SegmentationNetwork = family_class(config)(config, outputs)
+    return network

@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 
 from trainables.config import PretrainedRef, RunSpec
 from trainables.loop import Places
-from trainables.networks import SegmentationNetwork, build
+from trainables.networks import SegmentationNetwork, build, head_path
 from trainables.networks.weights import load_backbone
 
 IMAGE_CHANNELS = 3
+PRETRAININGS = ("diffusion", "hybrid", "supervised")
 WEIGHTS_FILE = "weights.safetensors"
 
 
@@ -44,11 +45,13 @@ def pretrained_network(spec: RunSpec, places: Places) -> SegmentationNetwork:
     """
     if spec.pretrained is None or places.pretrained is None:
         raise ValueError(f"run {spec.key} needs a pretraining, `places.pretrained` is empty")
-    outputs = pretraining_outputs(spec.pretrained.task, spec.pretrained.classes)
+    tensors = load_file(places.pretrained / WEIGHTS_FILE)
+    # As many as were pretrained: a task of the user's own may predict whatever it likes.
+    outputs = len(tensors[f"{head_path(spec.network)}.weight"])
     # On the meta device: no memory, no time and no random numbers for weights that are replaced.
     with torch.device("meta"):
         network = build(spec.network, outputs)
-    network.load_state_dict(load_file(places.pretrained / WEIGHTS_FILE), assign=True)
+    network.load_state_dict(tensors, assign=True)
     return network.to(places.device)
 
 
@@ -58,13 +61,15 @@ def segmentation_network(spec: RunSpec, places: Places) -> SegmentationNetwork:
     if spec.pretrained is None:
         return fresh_network(spec, classes, places)
     network = pretrained_network(spec, places)
-    if not keeps_head(spec.pretrained, classes):
+    if not keeps_head(spec.pretrained, classes, network.outputs):
         network.replace_head(classes)
     elif spec.pretrained.task == "hybrid":
         network.keep_outputs(IMAGE_CHANNELS)
     return network.to(places.device)
 
 
-def keeps_head(pretrained: PretrainedRef, classes: int) -> bool:
+def keeps_head(pretrained: PretrainedRef, classes: int, outputs: int) -> bool:
     """Return whether the last layer of the pretraining already answers the target's classes."""
+    if pretrained.task not in PRETRAININGS:
+        return outputs == classes
     return pretrained.task != "diffusion" and pretrained.classes == classes

@@ -9,15 +9,18 @@ make an ImageNet row of the table a row with random weights.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+from trainables.config import DeepLabConfig, SegFormerConfig
+from trainables.networks import build
 from trainables.networks.base import SegmentationNetwork
 from trainables.networks.imagenet import ImagenetNetwork
 
@@ -37,6 +40,48 @@ class KeyReport:
 
     unexpected: tuple[str, ...]
     """Those of the file that the encoder has no place for, such as the ImageNet classifier."""
+
+
+def store_backbone(family: str, source: Path, target: Path) -> KeyReport:
+    """Check a weight file against the published encoder of a family, and store it as safetensors.
+
+    The same tensors give the same file, whatever they came in. What the encoder has no place for,
+    such as the ImageNet classifier, is left out.
+
+    Args:
+        family: `deeplab` or `segformer`.
+        source: a file as for `load_backbone`, or a folder that holds one, such as a copy of a
+            repository of the Hugging Face Hub.
+
+    Raises:
+        ValueError: if the file cannot be read or does not fit; nothing is then stored.
+    """
+    file = _weight_file(source)
+    config = DeepLabConfig() if family == "deeplab" else SegFormerConfig()
+    with torch.device("meta"):
+        network = build(config, 2)
+    assert isinstance(network, ImagenetNetwork)
+    network.encoder.to_empty(device="cpu")
+    report = load_backbone(network, file)
+    prefix = _prefix(network)
+    loaded = {name.removeprefix(f"{prefix}.") for name in report.loaded}
+    state = {
+        name: t.contiguous() for name, t in network.encoder.state_dict().items() if name in loaded
+    }
+    partial = target.with_suffix(".partial")
+    save_file(state, partial)
+    partial.chmod(0o600)
+    partial.rename(target)
+    return report
+
+
+def published_url(family: str) -> str:
+    """Return where a family's ImageNet weights are published."""
+    if family == "segformer":
+        return "https://huggingface.co/nvidia/mit-b3/resolve/main/pytorch_model.bin"
+    from torchvision.models import ResNet50_Weights
+
+    return f"{ResNet50_Weights.IMAGENET1K_V1.url}"
 
 
 def load_backbone(network: SegmentationNetwork, path: Path) -> KeyReport:
@@ -60,13 +105,35 @@ def load_backbone(network: SegmentationNetwork, path: Path) -> KeyReport:
     _check(found, wanted, path)
     loaded = {name: found[name] for name in wanted if name in found}
     encoder.load_state_dict(wanted | loaded)
-    prefix = next(name for name, module in network.named_modules() if module is encoder)
+    prefix = _prefix(network)
     taken = {f"{prefix}.{name}" for name in loaded}
     return KeyReport(
         loaded=tuple(sorted(taken)),
         new=tuple(sorted(network.state_dict().keys() - taken)),
         unexpected=tuple(sorted(found.keys() - wanted.keys())),
     )
+
+
+def _prefix(network: ImagenetNetwork) -> str:
+    """Return the path of the encoder among the network's modules."""
+    modules: Iterable[tuple[str, nn.Module]] = network.named_modules()
+    return next(name for name, module in modules if module is network.encoder)
+
+
+def _weight_file(source: Path) -> Path:
+    """Return a file, or the one weight file of a folder, safetensors first."""
+    if not source.is_dir():
+        if not source.is_file():
+            raise ValueError(f"{source}: no such file or folder")
+        return source
+    for ending in (".safetensors", *PICKLED):
+        found = sorted(source.glob(f"*{ending}"))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise ValueError(f"{source} has several weight files, name one: {names}")
+        if found:
+            return found[0]
+    raise ValueError(f"{source} has no file that ends in .safetensors or {', '.join(PICKLED)}")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
