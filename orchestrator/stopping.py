@@ -3,19 +3,28 @@
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 Say = Callable[[str], None]
 
 
 class StopFlag:
-    """Whether somebody asked the sweep to stop; set by signal handlers, read by the sweep."""
+    """Whether somebody asked the sweep to stop; set by signal handlers, read by the sweep.
 
-    def __init__(self) -> None:
+    A file says so to the workers, which then write a checkpoint with their next result: once Tune
+    stops a trial, its worker has but a few seconds.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Start unset; a file that a killed sweep left behind is removed."""
         self.draining = False
+        self.file = file
+        file.unlink(missing_ok=True)
 
     def drain(self) -> None:
         """Start nothing new; let what runs write a checkpoint and stop."""
         self.draining = True
+        self.file.touch(mode=0o600)
 
 
 @contextlib.contextmanager

@@ -78,6 +78,11 @@ class Store:
         for run in runs:
             self._keep(run)
 
+    @property
+    def stop_file(self) -> Path:
+        """What tells workers that somebody asked the sweep to stop."""
+        return self._home.attempts / "stop"
+
     @classmethod
     @contextmanager
     def open(cls, home: Home) -> Iterator[Self]:

@@ -184,6 +184,7 @@ class Sweep:
             },
             "attempt": attempt.number,
             "log": str(attempt.log),
+            "stop_file": str(self._stop.file),
             "checkpoint_seconds": self._options.checkpoint_seconds,
             "report_seconds": self._options.report_seconds,
         }
@@ -215,7 +216,7 @@ def run_sweep(
         InputError: if the Ray cluster asked for is not there.
     """
     start = time.monotonic()
-    stop = StopFlag()
+    stop = StopFlag(store.stop_file)
     sweep = Sweep(plan, store, remaining, options=options, on_event=on_event, stop=stop)
     if sweep.result.reused < sweep.result.planned:
         # Ray has handlers of its own, so ours come after it.

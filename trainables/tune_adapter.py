@@ -55,6 +55,7 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         places: the fields of a `Places`, each named by itself.
         pretrained, backbone: as in `Places`, where the spec needs them.
         attempt, report_seconds, checkpoint_seconds, log: optional.
+        stop_file: optional; while it exists, every result comes with a checkpoint.
 
     Reports:
         key, update, fraction, finished, every logged value by its name, the final metrics at the end;
@@ -113,6 +114,8 @@ class RunTrainable(Trainable):  # type: ignore[misc]
 
     def _advanced(self, session: Session) -> dict[str, Any]:
         progress = session.advance_for(self._config.get("report_seconds", math.inf))
+        if not progress.done and self._stopping():
+            session.save()  # Once Tune stops the trial, there may be no time left for it.
         report = {
             "key": self._key,
             "update": progress.update,
@@ -127,6 +130,10 @@ class RunTrainable(Trainable):  # type: ignore[misc]
             report |= session.finish().metrics
             self._session = None
         return report
+
+    def _stopping(self) -> bool:
+        file = self._config.get("stop_file")
+        return file is not None and Path(file).exists()
 
     def _leave(self) -> None:
         if self._session is not None:

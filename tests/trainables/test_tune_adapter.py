@@ -55,6 +55,18 @@ def test_a_run_that_is_stopped_early_is_kept(tiny, tmp_path):
     assert RunTrainable(config=config).train()["update"] == 4
 
 
+def test_asked_to_stop_it_has_saved_when_its_result_is_out(tiny, tmp_path):
+    stop = tmp_path / "stop"
+    config = {**configuration(tiny, tmp_path / "runs"), "stop_file": str(stop)}
+    first = RunTrainable(config=config)
+    first.train()
+    stop.touch()
+    first.train()
+    del first  # Killed: nothing tells it to tidy up.
+    stop.unlink()
+    assert RunTrainable(config=config).train()["update"] == 3
+
+
 def test_the_checkpoints_of_tune_resume_exactly(tiny, tmp_path):
     first = RunTrainable(config=configuration(tiny, tmp_path / "first"))
     for _ in range(3):

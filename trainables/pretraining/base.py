@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trainables.config import PretrainingConfig, RunSpec
+from trainables.data.ahead import ReadAhead
 from trainables.data.batches import load_batch
 from trainables.data.order import batch_at
 from trainables.data.store import ArrowDataset
@@ -42,6 +43,9 @@ class Pretraining(Run):
         self.answer = TrainingNetwork(self.network, spec.compute)
         self.descent = Descent(self.network, self.config.optimizer, ema=self.config.ema)
         self._losses: list[float] = []
+        self._batches = ReadAhead(
+            self._batch, end=self.config.updates, ahead=not places.device.startswith("cpu")
+        )
 
     @property
     @abstractmethod
@@ -67,7 +71,11 @@ class Pretraining(Run):
 
     def advance(self) -> None:
         self.network.train()
-        loss, norm = self.descent.update(self.shares(*self._batch()))
+        images_BCHW, labels_BHW = self._batches(self.update)
+        device = self.places.device
+        loss, norm = self.descent.update(
+            self.shares(images_BCHW.to(device), labels_BHW.to(device))
+        )
         self._losses.append(self.checked(loss, norm))
         self.update += 1
         if self.update % self.config.log_every == 0 or self.done:
@@ -106,16 +114,15 @@ class Pretraining(Run):
         losses = [point.value for point in self.history if point.name == "loss"]
         return {"final_loss": losses[-1]}
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        """Return the images and labels of the current update on the run's device."""
+    def _batch(self, update: int) -> tuple[Tensor, Tensor]:
+        """Return the images and labels of an update."""
         epoch, chosen = batch_at(
-            self.indices, batch=self.config.batch, update=self.update, seed=self.spec.seed
+            self.indices, batch=self.config.batch, update=update, seed=self.spec.seed
         )
-        images_BCHW, labels_BHW = load_batch(
+        return load_batch(
             self.data,
             chosen,
             image_size=self.spec.dataset.image_size,
             augmentation=self.spec.dataset.augmentation,
             seeds=[derive_seed(self.spec.seed, "augment", epoch, int(i)) for i in chosen],
         )
-        return images_BCHW.to(self.places.device), labels_BHW.to(self.places.device)
