@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
@@ -52,19 +53,22 @@ def listed(home: Path, image_size: int) -> list[dict[str, Any]]:
     return records
 
 
-def render_datasets(records: list[dict[str, Any]], image_size: int) -> Table:
-    """Return the records for a terminal."""
-    table = Table(
-        "name", "role", "classes", "images", f"at {image_size} px", "where to get it, terms"
-    )
-    for record in records:
+def render_datasets(records: list[dict[str, Any]], image_size: int) -> Group:
+    """Return the records for a terminal: what there is, then where to get it."""
+    table = Table("name", "role", "classes", "images", f"prepared at {image_size} px", box=SIMPLE)
+    places = []
+    real = [record for record in records if not record["generated"]]
+    for record in real:
         state = ""
         if record["prepared"] is not None:
-            state = f"{record['prepared']} images\n{record['fingerprint'][:16]}"
-        where = "made here" if record["generated"] else f"{record['url']}\n{record['terms']}"
+            state = f"{record['prepared']} images, {record['fingerprint'][:16]}"
         counts = (str(record["classes"]), str(record["expected"]))
-        table.add_row(record["name"], record["role"], *counts, state, where)
-    return table
+        table.add_row(record["name"], record["role"], *counts, state)
+        places.append(f"{record['name']}: {record['url']}\n    {record['terms']}")
+    stand_ins = [record["name"] for record in records if record["generated"]]
+    where = Text("\n".join(places), overflow="ignore", no_wrap=True)
+    made = Text(f"generated stand-ins, made when a run needs them: {', '.join(stand_ins)}")
+    return Group(table, where, Text(), made)
 
 
 def known(name: str, home: Home) -> DatasetInfo:

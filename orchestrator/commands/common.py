@@ -54,7 +54,7 @@ def print_rich(renderable: Any) -> None:
     """Print something of rich's, as wide as the terminal is."""
     from rich.console import Console
 
-    Console().print(renderable)
+    Console().print(renderable, crop=False)  # Addresses are copied whole or not at all.
 
 
 def print_table(table: Any) -> None:
