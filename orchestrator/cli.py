@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.commands import data, methods, results, sweep, upkeep, weights
+from orchestrator.commands import data, methods, results, sweep, tune, upkeep, weights
 from orchestrator.commands.common import say
 from orchestrator.errors import HdsweepError
 
@@ -22,6 +22,7 @@ app.command()(sweep.run)
 app.command()(sweep.plan)
 app.command()(sweep.status)
 app.command()(results.report)
+app.command()(tune.tune)
 app.command()(methods.check)
 app.command()(upkeep.reconcile)
 app.command()(upkeep.ui)

@@ -19,8 +19,15 @@ class Frontier:
     ) -> None:
         self._finished = set(finished)
         # Runs of equal length keep the order of the plan.
+        self._remaining = dict(remaining)
         self._waiting = dict.fromkeys(sorted(runs, key=lambda run: -remaining[run.key]))
         self._running: dict[str, PlannedRun] = {}
+
+    def add(self, runs: Iterable[PlannedRun], remaining: Mapping[str, float]) -> None:
+        """Let more runs wait, in order of their longest path among those that wait already."""
+        self._remaining |= remaining
+        every = sorted([*self._waiting, *runs], key=lambda run: -self._remaining[run.key])
+        self._waiting = dict.fromkeys(every)
 
     @property
     def exhausted(self) -> bool:
@@ -35,6 +42,10 @@ class Frontier:
                 self._running[run.key] = run
                 return run
         return None
+
+    def note_finished(self, key: str) -> None:
+        """Note that a run is finished that was never taken here."""
+        self._finished.add(key)
 
     def put_back(self, key: str) -> None:
         """Let a running run wait again, before all others."""

@@ -168,11 +168,11 @@ def make_plan(
             source = study.source_of[target] if method.pretraining else None
             needs = None
             if source is not None:
-                needs = _pretraining(specs, method, source, pretrainings)
+                needs = pretraining_run(specs, method, source, pretrainings)
                 pretrainings[needs.key] = needs
             for seed in seeds:
                 cell = Cell(method.name, target, seed)
-                fine_tunings[cell] = _fine_tuning(specs, method, cell, needs)
+                fine_tunings[cell] = fine_tuning_run(specs, method, cell, needs)
     runs = [*_distinctly_labelled(list(pretrainings.values())), *fine_tunings.values()]
     datasets = tuple(specs.datasets.values())
     by_row = {Row(run.methods[0], run.source, run.target): run.spec for run in runs}
@@ -259,10 +259,13 @@ def _selected(
     return methods, targets, tuple(int(seed) for seed in seeds)
 
 
-def _pretraining(
-    specs: Specs, method: Method, source: str, planned: Mapping[str, PlannedRun]
+def pretraining_run(
+    specs: Specs,
+    method: Method,
+    source: str,
+    planned: Mapping[str, PlannedRun],
 ) -> PlannedRun:
-    """Return the pretraining of a method, which may be one that other methods share."""
+    """Return the pretraining of a method, which may be one that methods planned before share."""
     spec = specs.pretraining(method, source)
     key = spec.key
     before = planned[key].methods if key in planned else ()
@@ -282,7 +285,10 @@ def _pretraining(
     )
 
 
-def _fine_tuning(specs: Specs, method: Method, cell: Cell, needs: PlannedRun | None) -> PlannedRun:
+def fine_tuning_run(
+    specs: Specs, method: Method, cell: Cell, needs: PlannedRun | None
+) -> PlannedRun:
+    """Return one cell of the table, which starts from the pretraining that it needs."""
     spec = specs.fine_tuning(
         method,
         cell.target,

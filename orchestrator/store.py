@@ -38,7 +38,7 @@ LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
 
 KIND, KEY, ATTEMPT = "hdsweep.kind", "hdsweep.key", "hdsweep.attempt"
 FAILURE, MESSAGE = "hdsweep.failure", "hdsweep.message"
-SWEEP, SUMMARY = "hdsweep.sweep", "hdsweep.summary"
+SWEEP, SUMMARY, GROUP = "hdsweep.sweep", "hdsweep.summary", "hdsweep.group"
 PARENT = "mlflow.parentRunId"
 
 
@@ -70,6 +70,7 @@ class Store:
         self._runs: dict[str, Known] = {}
         self._parents: dict[str, Known] = {}
         self._summaries: dict[str, Known] = {}
+        self._groups: dict[str, Known] = {}
         self._logged: dict[str, set[tuple[str, int]]] = {}
         self._sweep: str | None = None
         self.reconciled: dict[str, str] = {}
@@ -180,15 +181,21 @@ class Store:
         self._parents[name] = known.now(status="RUNNING", tags=labels)
         return known.run_id
 
-    def start(self, run: PlannedRun) -> Attempt:
-        """Record a new attempt at a run, durably, and return where its worker is to write."""
+    def start(self, run: PlannedRun, *, parent: str | None = None) -> Attempt:
+        """Record a new attempt at a run, durably, and return where its worker is to write.
+
+        Args:
+            parent: id of the MLflow run to nest a run under that is new; the sweep by default.
+        """
         known = self._runs.get(run.key)
         number = 1 + max(self._numbers_used(run.key, known), default=0)
         labels = {ATTEMPT: str(number), **_prefixed(provenance())}
         if known is None:
             labels |= _labels(run)
-            if self._sweep is not None:
-                labels[PARENT] = self._parents[self._sweep].run_id
+            if parent is None and self._sweep is not None:
+                parent = self._parents[self._sweep].run_id
+            if parent is not None:
+                labels[PARENT] = parent
             known = self._create(run.label, labels)
         else:
             self._log(known.run_id, tags=labels)
@@ -257,9 +264,10 @@ class Store:
             elif run.status in ("RUNNING", "FINISHED"):
                 self._runs[key] = self._killed(run)
                 done[key] = "interrupted" if run.status == "RUNNING" else "its artifacts are gone"
-        for name, parent in self._parents.items():
-            if parent.status == "RUNNING":
-                self._parents[name] = self._killed(parent)
+        for above in (self._parents, self._groups):
+            for name, parent in above.items():
+                if parent.status == "RUNNING":
+                    above[name] = self._killed(parent)
         return done
 
     def write_table(
@@ -291,6 +299,71 @@ class Store:
         self._client.set_terminated(parent.run_id, status=status)
         self._parents[parent.tags[SWEEP]] = parent.now(status=status)
 
+    def begin_group(
+        self,
+        name: str,
+        title: str,
+        tags: Mapping[str, str],
+        *,
+        parent: str | None = None,
+        params: Mapping[str, float] | None = None,
+    ) -> str:
+        """Return the MLflow run that stands for several others, made if there is none yet.
+
+        Args:
+            name: its own in this home, such as that of a search.
+            params: written once, when it is made.
+        """
+        known = self._groups.get(name)
+        labels = {**tags, **_prefixed(provenance())}
+        if known is None:
+            labels |= {KIND: "group", GROUP: name, **({PARENT: parent} if parent else {})}
+            known = self._create(title, labels)
+            self._log(known.run_id, params=params)
+        elif known.status != "RUNNING":
+            self._log(known.run_id, tags=labels)
+            self._client.update_run(known.run_id, status="RUNNING")
+        self._groups[name] = known.now(status="RUNNING", tags=labels)
+        return known.run_id
+
+    def group_run(self, name: str) -> str:
+        """Return the id of the MLflow run of a group."""
+        return self._groups[name].run_id
+
+    def group_has_ended(self, name: str) -> bool:
+        """Whether a group is stored and not running."""
+        known = self._groups.get(name)
+        return known is not None and known.status not in ("RUNNING", "KILLED")
+
+    def folder_of_group(self, name: str) -> Path:
+        """Return the folder of a group's artifacts, made if it is not there."""
+        folder = self._artifacts_of(self._groups[name].run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def log_to_group(self, name: str, metrics: Mapping[str, float], *, step: int) -> None:
+        """Log values of a group; a name and step that was logged before is left as it is."""
+        known = self._groups[name]
+        logged = self._logged.setdefault(name, set())
+        now = time.time_ns() // 1_000_000
+        fresh = [n for n in metrics if (n, step) not in logged]
+        if known.metrics and not logged:
+            logged |= {
+                (each, point.step)
+                for each in known.metrics
+                for point in self._client.get_metric_history(known.run_id, each)
+            }
+            fresh = [n for n in metrics if (n, step) not in logged]
+        self._log(known.run_id, metrics=[Metric(n, metrics[n], now, step) for n in fresh])
+        logged |= {(n, step) for n in fresh}
+
+    def end_group(self, name: str, status: str, tags: Mapping[str, str]) -> None:
+        """Mark a group as ended."""
+        known = self._groups[name]
+        self._log(known.run_id, tags=tags)
+        self._client.set_terminated(known.run_id, status=status)
+        self._groups[name] = known.now(status=status, tags=tags)
+
     def _keep(self, run: Known) -> None:
         kind = run.tags.get(KIND)
         if kind == "run":
@@ -299,6 +372,8 @@ class Store:
             self._parents[run.tags[SWEEP]] = run
         elif kind == "summary":
             self._summaries[run.tags[SUMMARY]] = run
+        elif kind == "group":
+            self._groups[run.tags[GROUP]] = run
 
     def _parent(self) -> Known:
         assert self._sweep is not None, "no sweep was begun"
@@ -429,7 +504,8 @@ class Store:
 
         Folders of runs that somebody deleted in the UI are left alone: they are not lost.
         """
-        kept = [*self._runs.values(), *self._parents.values(), *self._summaries.values()]
+        above = (*self._parents.values(), *self._summaries.values(), *self._groups.values())
+        kept = [*self._runs.values(), *above]
         known = {run.run_id for run in kept} | self._deleted
         folders = [
             path / "artifacts" for path in self._home.artifacts.iterdir() if path.name not in known

@@ -7,7 +7,7 @@ cannot publish.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from orchestrator.frontier import Frontier
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
-from orchestrator.store import DamagedResultError, Store
+from orchestrator.store import DamagedResultError, Store, StoredRun
 from trainables.loop import Point
 
 
@@ -59,7 +59,7 @@ class Sweep:
 
     def __init__(
         self,
-        plan: Plan,
+        runs: Sequence[PlannedRun],
         store: Store,
         remaining: Mapping[str, float],
         *,
@@ -73,9 +73,9 @@ class Sweep:
         self._artifacts: dict[str, Path] = {}
         self._attempts: dict[str, tuple[PlannedRun, Attempt]] = {}
         self._tries: dict[str, int] = {}
-        self.result = SweepResult(planned=len(plan.runs))
+        self.result = SweepResult(planned=len(runs))
         waiting = []
-        for run in plan.runs:
+        for run in runs:
             if run.key in finished:
                 stored = finished[run.key]
                 self._artifacts[run.key] = stored.artifacts
@@ -98,10 +98,20 @@ class Sweep:
         run = self._frontier.take()
         if run is None:
             return None
-        attempt = self._store.start(run)
+        attempt = self._store.start(run, parent=self.parent_of(run))
         self._attempts[trial_id] = (run, attempt)
         self._tries[run.key] = self._tries.get(run.key, 0) + 1
         return self._configuration(run, attempt)
+
+    def parent_of(self, run: PlannedRun) -> str | None:  # noqa: ARG002
+        """Return the MLflow run that a run is stored below; None for that of the sweep."""
+        return None
+
+    def after_finish(self, run: PlannedRun, stored: StoredRun) -> None:
+        """Do what a finished run entails beyond its being stored; nothing for a fixed plan."""
+
+    def after_failure(self, run: PlannedRun, failure: Failure) -> None:
+        """Do what a run that failed for good entails; nothing for a fixed plan."""
 
     def started(self, trial_id: str) -> None:
         """Note that a worker has begun."""
@@ -151,6 +161,7 @@ class Sweep:
             metrics=stored.metrics,
             seconds=stored.seconds,
         )
+        self.after_finish(run, stored)
 
     def _failed(self, trial_id: str, failure: Failure) -> None:
         run, attempt = self._attempts.pop(trial_id)
@@ -164,17 +175,11 @@ class Sweep:
         for blocked in self._frontier.give_up(run.key):
             self.result.blocked[blocked.key] = run.key
             self._tell("blocked", blocked, message=f"{run.label} failed")
+        self.after_failure(run, failure)
 
     def _configuration(self, run: PlannedRun, attempt: Attempt) -> dict[str, Any]:
         assert run.dataset_folder is not None, "`require_ready` lets only prepared data through"
-        places = {
-            "dataset": run.dataset_folder,
-            "checkpoints": attempt.checkpoints,
-            "artifacts": attempt.artifacts,
-            "pretrained": self._artifacts[run.needs] if run.needs else None,
-            "backbone": run.backbone,
-            "code": run.code,
-        }
+        places = self.places_of(run, attempt)
         return {
             "spec": run.spec.model_dump(mode="json"),
             "places": {
@@ -187,6 +192,17 @@ class Sweep:
             "stop_file": str(self._stop.file),
             "checkpoint_seconds": self._options.checkpoint_seconds,
             "report_seconds": self._options.report_seconds,
+        }
+
+    def places_of(self, run: PlannedRun, attempt: Attempt) -> dict[str, Path | None]:
+        """Return the paths of the fields of a `Places`."""
+        return {
+            "dataset": run.dataset_folder,
+            "checkpoints": attempt.checkpoints,
+            "artifacts": attempt.artifacts,
+            "pretrained": self._artifacts[run.needs] if run.needs else None,
+            "backbone": run.backbone,
+            "code": run.code,
         }
 
     def _tell(self, kind: Kind, run: PlannedRun, **details: Any) -> None:
@@ -217,7 +233,7 @@ def run_sweep(
     """
     start = time.monotonic()
     stop = StopFlag(store.stop_file)
-    sweep = Sweep(plan, store, remaining, options=options, on_event=on_event, stop=stop)
+    sweep = Sweep(plan.runs, store, remaining, options=options, on_event=on_event, stop=stop)
     if sweep.result.reused < sweep.result.planned:
         # Ray has handlers of its own, so ours come after it.
         with (

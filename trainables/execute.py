@@ -68,6 +68,8 @@ class Session:
         self._saved_at = time.monotonic()
         self._resumed_at = self._saved_update = 0
         state = checkpoint.load_newest(places.checkpoints, places.device)
+        if state is None and places.continued is not None:
+            state = _continued(spec, places.continued, places.device)
         if state is not None:
             self.resume(state)
 
@@ -114,6 +116,10 @@ class Session:
         """Write the artifacts, then `result.json`: whoever sees that file has a whole result."""
         run, folder = self.run, self.run.places.artifacts
         folder.mkdir(parents=True, exist_ok=True)
+        if run.places.leave_state is not None:
+            # Before `finish`, which may draw samples: a longer run draws none at this update.
+            state = {**run.state_dict(), "seconds": self.seconds}
+            checkpoint.save(run.places.leave_state, run.update, state)
         metrics = run.finish()
         spec = run.spec.model_dump_json(indent=1)
         checkpoint.write_atomically(folder / "spec.json", spec.encode())
@@ -164,6 +170,23 @@ def environment(device: str) -> dict[str, Any]:
         "node": platform.node(),
         **{name: version(name) for name in ("torch", "torchvision", "diffusers", "transformers")},
     }
+
+
+def _continued(spec: RunSpec, folder: Path, device: str) -> dict[str, Any] | None:
+    """Return the state of the same run with fewer updates, as one of this run; None without it.
+
+    Raises:
+        ValueError: if the state is that of another run.
+    """
+    state = checkpoint.load_newest(folder, device)
+    if state is None:
+        return None
+    shorter = spec.training.model_copy(update={"updates": state["update"]})
+    if spec.model_copy(update={"training": shorter}).key != state["key"]:
+        raise ValueError(
+            f"{folder}: the state of run {state['key']}, which is not {spec.key} so far"
+        )
+    return {**state, "key": spec.key}
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, int | str]]:

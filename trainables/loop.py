@@ -44,6 +44,10 @@ class Places:
     """Artifact folder of the pretraining: weights.safetensors and spec.json."""
     backbone: Path | None = None
     """File of ImageNet weights for the encoder."""
+    continued: Path | None = None
+    """Training state that the same run with fewer updates left; it goes on from there."""
+    leave_state: Path | None = None
+    """Folder to leave the training state in at the end, for a run with more updates."""
     code: Path | None = None
     """Folder of the module that a task of the user's own is in."""
     device: str = "cpu"

@@ -21,6 +21,7 @@ TASKS = {
     "hybrid": "trainables.pretraining.hybrid:HybridPretraining",
     "supervised": "trainables.pretraining.supervised:SupervisedPretraining",
     "finetune": "trainables.adaptation.finetune:FineTuning",
+    "finetune_validation": "trainables.adaptation.finetune:ValidatedFineTuning",
     "ledm": "trainables.adaptation.ledm:Ledm",
 }
 HASH_DIGITS = 8

@@ -5,7 +5,7 @@ al. 2023), whose recipe the paper follows. DeepLab and SegFormer are fine-tuned 
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from safetensors.torch import save_file
@@ -30,6 +30,9 @@ class FineTuning(Run):
         ValueError: if the dataset is too small for its split, or a pretraining is missing.
     """
 
+    TESTED: ClassVar[bool] = True
+    """Whether the target's test part is there to be scored at the end."""
+
     def __init__(self, spec: RunSpec, places: Places) -> None:
         super().__init__(spec, places)
         assert isinstance(spec.training, FineTuningConfig)
@@ -39,6 +42,7 @@ class FineTuning(Run):
             spec.dataset,
             train_images=self.config.train_images,
             split_seed=self.config.split_seed,
+            tested=self.TESTED,
         )
         self.network = segmentation_network(spec, places)
         self._answer = TrainingNetwork(self.network, spec.compute)
@@ -129,3 +133,21 @@ class FineTuning(Run):
             self._best_metric, self._best_epoch = metric, self.epoch
             state = self.network.state_dict()
             self._best_weights = {k: v.detach().clone().contiguous() for k, v in state.items()}
+
+
+class ValidatedFineTuning(FineTuning):
+    """The same fine-tuning, scored on the validation part: what tuning hyperparameters is shown.
+
+    Its target has no test part: nothing that tuning decides can come from one.
+    """
+
+    TESTED: ClassVar[bool] = False
+
+    def finish(self) -> dict[str, float]:
+        self.places.artifacts.mkdir(parents=True, exist_ok=True)
+        self.target.write_split(self.places.artifacts)
+        return {
+            f"val_{self.spec.dataset.metric}": self._best_metric,
+            "best_epoch": float(self._best_epoch),
+            "epochs": float(self.epoch),
+        }

@@ -1,6 +1,7 @@
 """A target dataset as every adaptation sees it: its split, its batches, its score, its pictures.
 
-The test part is read by `score_test` alone, once, at the end of a run.
+The test part is read by `score_test` alone, once, at the end of a run; where hyperparameters are tuned,
+there is none, and its images cannot be read.
 """
 
 import json
@@ -29,6 +30,7 @@ class Target:
         ref: what the run expects to find there.
         train_images: labelled images to train on.
         split_seed: decides the split; the same for all methods and seeds.
+        tested: False leaves the test part out for good.
 
     Raises:
         DatasetChangedError: if the prepared dataset is not the one that was planned.
@@ -36,7 +38,13 @@ class Target:
     """
 
     def __init__(
-        self, folder: Path, ref: DatasetRef, *, train_images: int, split_seed: int
+        self,
+        folder: Path,
+        ref: DatasetRef,
+        *,
+        train_images: int,
+        split_seed: int,
+        tested: bool = True,
     ) -> None:
         self.data = ArrowDataset.open(folder, fingerprint=ref.fingerprint)
         self.ref = ref
@@ -47,8 +55,11 @@ class Target:
             split_seed=split_seed,
         )
         self.train, self.val, self._test = (
-            np.asarray(part, dtype=np.int64) for part in (split.train, split.val, split.test)
+            np.asarray(part, dtype=np.int64)
+            for part in (split.train, split.val, split.test if tested else ())
         )
+        if not tested:
+            self.data = self.data.only([*split.train, *split.val])
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return images_BCHW in [-1, 1] and labels_BHW; targets are never augmented."""
@@ -68,7 +79,7 @@ class Target:
         """Return `test_<metric>` in percent; write the split and the prediction picture."""
         artifacts.mkdir(parents=True, exist_ok=True)
         result = score(self.data, self._test, self.ref, predict)
-        write_atomically(artifacts / "split.json", json.dumps(self.split_ids(), indent=1).encode())
+        self.write_split(artifacts)
         images_BCHW, labels_BHW = self.batch(self._test[:PICTURED])
         write_predictions(
             artifacts / "predictions.png",
@@ -79,6 +90,11 @@ class Target:
             generated=self.ref.generated,
         )
         return {f"test_{name}": value for name, value in result.items()}
+
+    def write_split(self, artifacts: Path) -> None:
+        """Write the ids of each part."""
+        content = json.dumps(self.split_ids(), indent=1)
+        write_atomically(artifacts / "split.json", content.encode())
 
     def split_ids(self) -> dict[str, list[str]]:
         """Return the sample ids of each part."""

@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class ArrowDataset:
         self.official_split: tuple[str, ...] = tuple(table["split"].to_pylist())
         self._images_NSSC = [chunk.to_numpy_ndarray() for chunk in table["image"].chunks]
         self._labels_NSS = [chunk.to_numpy_ndarray() for chunk in table["labels"].chunks]
+        self._readable = np.ones(len(self.ids), bool)
         self._starts = np.cumsum([0, *map(len, self._images_NSSC)])
 
     @classmethod
@@ -60,6 +62,13 @@ class ArrowDataset:
                 f"{prepared.fingerprint[:16]} instead of {fingerprint[:16]}"
             )
         return cls(_mapped(folder, prepared))
+
+    def only(self, indices: Sequence[int] | NDArray[np.int64]) -> "ArrowDataset":
+        """Return the same dataset, of which nothing but these images can be read."""
+        limited = copy(self)
+        limited._readable = np.zeros(len(self), bool)
+        limited._readable[np.asarray(indices, dtype=np.int64)] = True
+        return limited
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,6 +87,8 @@ class ArrowDataset:
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"indices must lie in [0, {len(self)})")
+        if not self._readable[wanted].all():
+            raise IndexError("this part of the dataset is not to be read here")
         of_chunk = np.searchsorted(self._starts, wanted, side="right") - 1
         rows = np.empty((len(wanted), *chunks[0].shape[1:]), np.uint8)
         for i, (chunk, row) in enumerate(

@@ -1,0 +1,100 @@
+"""`hdsweep tune`: search lambda, the fine-tuning learning rate, or both."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.commands.common import (
+    DEFAULT_HOME,
+    HomeOption,
+    JsonOption,
+    ScaleOption,
+    SetOption,
+    TargetsOption,
+    print_json,
+    say,
+)
+from orchestrator.home import open_home
+
+if TYPE_CHECKING:
+    from orchestrator.tuning.search import Search
+
+SpaceArgument = Annotated[
+    str, typer.Argument(help="lambda, lr, joint, or a Python file that defines SPACE.")
+]
+
+
+def tune(
+    space: SpaceArgument,
+    study: Annotated[
+        str, typer.Option(help="Study whose source and targets are used.")
+    ] = "table2",
+    source: Annotated[str | None, typer.Option("--source", help="Dataset to pretrain on.")] = None,
+    targets: TargetsOption = None,
+    scale: ScaleOption = None,
+    trials: Annotated[int, typer.Option(help="In all; those of earlier sessions count.")] = 12,
+    sampler: Annotated[str, typer.Option(help="tpe, gp, random, grid or cmaes.")] = "tpe",
+    scheduler: Annotated[
+        str | None, typer.Option(help="asha, hyperband, median or none; what stops bad trials.")
+    ] = None,
+    objective: Annotated[str, typer.Option(help="mean or worst-target.")] = "mean",
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings per target and trial.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = 0,
+    low: Annotated[float | None, typer.Option(help="Lower end of the searched range.")] = None,
+    high: Annotated[float | None, typer.Option(help="Upper end.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the search; made from what is searched by default.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database URL for Optuna; a journal file by default.")
+    ] = None,
+    overrides: SetOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at once.")] = None,
+    address: Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")] = "local",
+    retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Search SPACE for what does best on the validation parts of the targets.
+
+    Interrupted, the same command goes on. Test images are never read.
+    """
+    from orchestrator.sweep import Options
+    from orchestrator.tuning.command import search_and_answer
+    from orchestrator.tuning.search import make_search
+
+    path = home.expanduser().absolute()
+
+    def make() -> "Search":
+        return make_search(
+            space,
+            study=study,
+            home=path,
+            scale=scale,
+            source=source,
+            targets=targets,
+            sampler=sampler,
+            scheduler=scheduler,
+            objective=objective,
+            trials=trials,
+            seeds=seeds,
+            seed=seed,
+            low=low,
+            high=high,
+            overrides=overrides or (),
+            name=name,
+        )
+
+    make()  # Wrong input leaves no trace, not even a home folder.
+    outcome = search_and_answer(
+        make,
+        open_home(home),
+        storage=storage,
+        options=Options(address=address, workers=workers, retries=retries),
+        say=say,
+    )
+    if as_json:
+        print_json(outcome.record)
+    else:
+        typer.echo(outcome.text)
+    raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,104 @@
+"""`hdsweep tune`, step by step: data, storage, trials, answer."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.errors import HdsweepError
+from orchestrator.home import Home
+from orchestrator.plan import Plan, make_plan
+from orchestrator.running import ready_plan
+from orchestrator.selection import Filters
+from orchestrator.settings import set_layer
+from orchestrator.stopping import Say
+from orchestrator.sweep import Options
+from orchestrator.tuning.answer import Answer, answer_of
+from orchestrator.tuning.ledger import Ledger
+from orchestrator.tuning.pages import findings, markdown, write_pages
+from orchestrator.tuning.record import Record
+from orchestrator.tuning.search import METHOD, Search
+
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
+
+
+@dataclass(frozen=True)
+class TuneOutcome:
+    """What a `tune` came to."""
+
+    record: dict[str, Any]
+    text: str
+    exit_code: int
+
+
+def search_and_answer(
+    make: Callable[[], Search],
+    home: Home,
+    *,
+    storage: str | None,
+    options: Options,
+    say: Say,
+) -> TuneOutcome:
+    """Make the trials that are missing, store the answer, and return it.
+
+    Args:
+        make: makes the search anew, so that the fingerprints of data that was just made come in.
+
+    Raises:
+        InputError: if data is missing, or the search was begun otherwise.
+        HdsweepError: if every trial failed.
+    """
+    from orchestrator.store import Store
+    from orchestrator.tuning.driver import run_search
+
+    ready_plan(lambda: _plan(make()), home, say)
+    search = make()
+    with Store.open(home) as store:
+        ledger = Ledger(search, storage)
+        say(f"search {search.name}, stored in {ledger.url}")
+        sweep = run_search(
+            search,
+            ledger,
+            store,
+            options=options,
+            on_event=lambda _: None,
+            say=say,
+            notice=say,
+            home=home,
+        )
+        answer = answer_of(search, ledger)
+        _refuse_all_failed(answer)
+        folder = Record(search, store).folder
+        write_pages(answer, ledger, folder)
+        Record(search, store).end(complete=not sweep.result.interrupted)
+    if sweep.result.interrupted:
+        say(INTERRUPTED)
+    text = "\n".join([*findings(answer), f"files of the answer: {folder}"])
+    record = {
+        **answer.record(),
+        "seconds": round(sweep.result.seconds, 1),
+        "trained": sweep.result.finished,
+        "reused": sweep.result.reused,
+        "interrupted": sweep.result.interrupted,
+    }
+    assert markdown(answer)
+    return TuneOutcome(record, text, 130 if sweep.result.interrupted else 0)
+
+
+def _plan(search: Search) -> Plan:
+    """Return a plan that needs the data of the search and nothing else."""
+    return make_plan(
+        search.study,
+        search.scale,
+        home=search.home,
+        filters=Filters(methods=METHOD, targets=search.targets),
+        overrides=set_layer(search.overrides),
+    )
+
+
+def _refuse_all_failed(answer: Answer) -> None:
+    """Raise the commonest reason if every trial failed."""
+    ended = [each for each in answer.tried if each.state != "running"]
+    if ended and all(each.state == "failed" for each in ended):
+        reason, count = Counter(each.reason for each in ended).most_common(1)[0]
+        raise HdsweepError(f"all {len(ended)} trials failed, {count} of them: {reason}")

@@ -1,0 +1,226 @@
+"""The answer of a search as people read it: text, Markdown, one HTML file, pictures."""
+
+import base64
+import contextlib
+import html
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.tuning.answer import Answer, Tried
+from orchestrator.tuning.ledger import Ledger, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+)  # Told apart by the colour-blind.
+
+
+def write_pages(answer: Answer, ledger: Ledger, folder: Path) -> None:
+    """Write answer.md, answer.html, curve.png and Optuna's plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "answer.md").write_text(markdown(answer))
+    pictures = {}
+    for name in answer.search.space.settings:
+        picture = _png(curve(answer, name))
+        pictures[name] = picture
+        (folder / f"curve_{name}.png").write_bytes(picture)
+    (folder / "answer.html").write_text(_page(answer, pictures))
+    _write_optuna_plots(answer, ledger, folder / "optuna")
+
+
+def markdown(answer: Answer) -> str:
+    """Return the answer as Markdown: the finding, then every trial."""
+    search = answer.search
+    lines = [f"# {search.space.title}: {search.source} to {', '.join(search.targets)}", ""]
+    lines += [f"{line}  " for line in findings(answer)]
+    lines += ["", *_table(answer), "", *(f"- {note}" for note in notes(answer))]
+    return "\n".join(lines) + "\n"
+
+
+def findings(answer: Answer) -> list[str]:
+    """Return what was found, a sentence each."""
+    best, space = answer.best, answer.search.space
+    if best is None:
+        return ["No trial has had its whole budget: nothing can be said yet."]
+    spread = f" ± {best.spread:.2f}" if best.spread is not None else ""
+    lines = [f"Best: {_values(best)}, {best.value:.2f}{spread} % on the validation parts."]
+    others = [each for each in answer.as_good if each is not best]
+    if others:
+        named = "; ".join(
+            _values(each) for each in sorted(others, key=lambda e: list(e.values.values()))
+        )
+        lines.append(f"Not told from it by the seeds (within {answer.noise:.2f} points): {named}.")
+    elif len(answer.complete) > 1:
+        lines.append(
+            f"Ahead of all others by more than the seed noise of {answer.noise:.2f} points."
+        )
+    if answer.reference is not None and answer.reference is not best:
+        behind = (best.value or 0) - (answer.reference.value or 0)
+        lines.append(
+            f"The paper's own ({_values(answer.reference)}) is {behind:.2f} points behind."
+        )
+    elif answer.reference is best:
+        lines.append("That is the paper's own value.")
+    if len(answer.search.targets) > 1:
+        for target in answer.search.targets:
+            own = answer.best_for(target)
+            assert own is not None
+            lines.append(
+                f"{target} alone would take {_values(own)}; the shared choice costs it "
+                f"{answer.regret(best, target):.2f} points."
+            )
+    flags = " ".join(f"--set {each}" for each in answer.search.settings(dict(best.values)))
+    lines.append(
+        f"To use it: `{flags}`, or `hdsweep run table2 --from-tune {answer.search.name}`."
+    )
+    assert space.reference
+    return lines
+
+
+def notes(answer: Answer) -> list[str]:
+    """Return how the search was made, a sentence each."""
+    search = answer.search
+    seeds = ", ".join(map(str, search.seeds))
+    how = f"sampler {search.sampler}, scheduler {search.scheduler}, objective {search.objective}"
+    spread = "validation metric in percent, mean ± sample standard deviation over the tuning seeds"
+    lines = [
+        f"{search.space.title}: {search.space.why}",
+        f"{how}; scale {search.scale.name}",
+        f"{spread} {seeds}, which no table uses; no test image was read",
+    ]
+    spent, whole = answer.updates
+    if whole:
+        lines.append(
+            f"{spent:,} pretraining updates, {spent / whole:.0%} of what the same trials would have "
+            "taken had none been stopped"
+        )
+    failed = [each for each in answer.tried if each.state == "failed"]
+    if failed:
+        lines.append(f"{len(failed)} trials failed; the last: {failed[-1].reason}")
+    return lines
+
+
+def curve(answer: Answer, name: str) -> "Figure":
+    """Return the metric against one parameter: a line per target, a band over seeds, stopped trials
+    as open marks where they were stopped."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    done = sorted(answer.complete, key=lambda each: each.values[name])
+    for colour, target in zip(COLOURS, answer.search.targets, strict=False):
+        x = [each.values[name] for each in done]
+        rows = [each.by_target[target] for each in done]
+        axes.plot(x, [fmean(row) for row in rows], "o-", color=colour, label=target)
+        axes.fill_between(
+            x,
+            [min(r) for r in rows],
+            [max(r) for r in rows],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+        stopped = [each for each in answer.tried if each.state == "pruned"]
+        axes.plot(
+            [each.values[name] for each in stopped],
+            [fmean(each.by_target[target]) for each in stopped],
+            "v",
+            markerfacecolor="none",
+            color=colour,
+            label=f"{target}, stopped early" if stopped else None,
+        )
+    reference = answer.search.space.reference.get(name)
+    if reference is not None:
+        axes.axvline(reference, color="0.6", linestyle=":", label="the paper's")
+    axes.set(xscale="log", xlabel=name, ylabel="validation metric in %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def _table(answer: Answer) -> Iterator[str]:
+    search = answer.search
+    names, targets = list(search.space.settings), list(search.targets)
+    yield "| trial | " + " | ".join([*names, "state", "value", *targets]) + " |"
+    yield "| ---: |" + " ---: |" * len(names) + " --- |" + " ---: |" * (1 + len(targets))
+    ranked = sorted(answer.tried, key=lambda e: (-e.rung, -(e.value or 0.0)))
+    for each in ranked:
+        state = each.state
+        if state == "pruned":
+            state = f"stopped at {search.budgets[each.rung]} updates"
+        value = "" if each.value is None else f"{each.value:.2f}"
+        if each.value is not None and each.spread is not None:
+            value += f" ± {each.spread:.2f}"
+        cells = [f"{fmean(each.by_target[t]):.2f}" if each.by_target else "" for t in targets]
+        values = [f"{each.values[n]:.3g}" if n in each.values else "" for n in names]
+        yield f"| {each.number} | " + " | ".join([*values, state, value, *cells]) + " |"
+
+
+def _values(each: Tried) -> str:
+    return ", ".join(f"{name} = {value:.3g}" for name, value in each.values.items())
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150)
+    return buffer.getvalue()
+
+
+def _page(answer: Answer, pictures: dict[str, bytes]) -> str:
+    """Return one HTML file that needs no other."""
+    escaped = html.escape
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _table(answer)]
+    head = "".join(f"<th scope=col>{escaped(cell)}" for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{escaped(cell)}" for cell in row) for row in rows[2:])
+    images = "".join(
+        f'<img alt="validation metric against {escaped(name)}" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        for name, data in pictures.items()
+    )
+    search = answer.search
+    title = escaped(f"{search.space.title}: {search.source} to {', '.join(search.targets)}")
+    found = "".join(f"<p>{escaped(line)}" for line in findings(answer))
+    said = "".join(f"<li>{escaped(note)}" for note in notes(answer))
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>"
+        "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "table{border-collapse:collapse}th,td{padding:.2rem .8rem;text-align:right}"
+        "th{border-bottom:1px solid}img{max-width:100%}li{color:#444}</style>"
+        f"<h1>{title}</h1>{found}{images}<table><thead><tr>{head}<tbody>{body}</table><ul>{said}</ul>\n"
+    )
+
+
+def _write_optuna_plots(answer: Answer, ledger: Ledger, folder: Path) -> None:
+    """Write the plots of Optuna that apply, to look into (HTML) and to show (PNG)."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from optuna import visualization
+    from optuna.visualization import matplotlib as drawn
+
+    wanted = ["optimization_history", "slice"]
+    if answer.search.rungs > 1:
+        wanted.append("intermediate_values")
+    if len(answer.search.space.settings) > 1 and len(answer.complete) > 1:
+        wanted += ["contour", "param_importances"]
+    if not answer.complete:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in wanted:
+        # A plot that does not apply to so few trials is left out; the answer does not depend on it.
+        with quiet(), contextlib.suppress(ValueError, RuntimeError):
+            page: Any = getattr(visualization, f"plot_{name}")(ledger.study)
+            page.write_html(folder / f"{name}.html", include_plotlyjs="directory")
+            axes: Any = getattr(drawn, f"plot_{name}")(ledger.study)
+            figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
+            figure.savefig(folder / f"{name}.png", dpi=120)
+            mpl.pyplot.close(figure)

@@ -1,0 +1,251 @@
+"""What a search is: a space, a source and its targets, a scale, a sampler, a stopping rule, an aim."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+from orchestrator.errors import InputError, UnknownNameError
+from orchestrator.plan import Cell, PlannedRun, fine_tuning_run, pretraining_run
+from orchestrator.scale import Scale, load_scale
+from orchestrator.settings import Layer, set_layer
+from orchestrator.specs import Specs
+from orchestrator.study import Study, load_study
+from search_spaces import SearchSpace, SpaceError, all_spaces, load_space
+from trainables.config import PretrainingConfig
+from trainables.methods import Method, all_methods
+
+Sampler = Literal["tpe", "gp", "random", "grid", "cmaes"]
+Scheduler = Literal["asha", "hyperband", "median", "none"]
+Objective = Literal["mean", "worst-target"]
+
+REDUCTION = 3  # From rung to rung the budget grows by this factor.
+RUNGS = 3
+SEED_OFFSET = 1000  # Tuning seeds start here: no table has so many seeds.
+METHOD = "hybrid_ft"
+VALIDATION = "finetune_validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A checked search."""
+
+    space: SearchSpace
+    study: Study
+    scale: Scale
+    source: str
+    targets: tuple[str, ...]
+    sampler: Sampler
+    scheduler: Scheduler
+    objective: Objective
+    trials: int
+    """Trials to make in all; those of earlier sessions count."""
+    seeds: tuple[int, ...]
+    """Tuning seeds, disjoint from the table's."""
+    seed: int
+    """Of the sampler."""
+    overrides: tuple[str, ...]
+    home: Path
+    given_name: str | None = None
+    budgets: tuple[int, ...] = field(default=())
+    """Updates of the pretraining at each rung, the last being the whole of it; empty if the space
+    has no pretraining of its own."""
+
+    @property
+    def rungs(self) -> int:
+        """How often a trial is looked at before it is complete, that look included."""
+        return max(1, len(self.budgets))
+
+    def step(self, rung: int) -> int:
+        """Return what Optuna knows a rung by: its budget in units of the first one's."""
+        return int(REDUCTION**rung)
+
+    @cached_property
+    def name(self) -> str:
+        """Name of the search, by what is searched and on what; two searches never share one."""
+        if self.given_name:
+            return self.given_name
+        targets = "+".join(self.targets)
+        return f"{self.space.name}-{self.source}-{targets}-{self.scale.name}-{self.fingerprint}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides what a trial's value is."""
+        pretraining, fine_tunings = self.runs(self.space.reference, self.rungs - 1)
+        content = {
+            "space": self.space.fingerprint,
+            "objective": self.objective,
+            "runs": [pretraining.key, *(run.key for run in fine_tunings)],
+        }
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+    def settings(self, values: dict[str, float] | object) -> list[str]:
+        """Return the `path=value` of each parameter."""
+        assert isinstance(values, dict)
+        return [f"{self.space.settings[name]}={value!r}" for name, value in values.items()]
+
+    def runs(self, values: object, rung: int) -> tuple[PlannedRun, tuple[PlannedRun, ...]]:
+        """Return the pretraining and the fine-tunings of a trial at a rung.
+
+        Args:
+            values: of the parameters, by name.
+        """
+        flags = self.settings(dict(values))  # type: ignore[call-overload]
+        if self.budgets:
+            flags.append(f"pretraining.updates={self.budgets[rung]}")
+        upper: list[Layer] = [self.scale.layer, set_layer(self.overrides), set_layer(flags)]
+        specs = Specs(self.study, upper, self.home)
+        method = _tuned(all_methods()[METHOD])
+        pretraining = pretraining_run(specs, method, self.source, {})
+        named = ", ".join(f"{name} {value:.3g}" for name, value in dict(values).items())  # type: ignore[call-overload]
+        budget = f", {self.budgets[rung]} updates" if self.budgets else ""
+        pretraining = replace(pretraining, label=f"{pretraining.label}, {named}{budget}")
+        fine_tunings = (
+            fine_tuning_run(specs, method, Cell(METHOD, target, seed), pretraining)
+            for target in self.targets
+            for seed in self.seeds
+        )
+        return pretraining, tuple(
+            replace(run, label=f"{run.label}, {named}{budget}") for run in fine_tunings
+        )
+
+
+def make_search(
+    space: str,
+    *,
+    study: str,
+    home: Path,
+    scale: str | None = None,
+    source: str | None = None,
+    targets: str | None = None,
+    sampler: str = "tpe",
+    scheduler: str | None = None,
+    objective: str = "mean",
+    trials: int = 12,
+    seeds: int = 2,
+    seed: int = 0,
+    low: float | None = None,
+    high: float | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+) -> Search:
+    """Return a search from what a user wrote.
+
+    Raises:
+        InputError: if anything of it does not exist or does not go together.
+    """
+    known = _space(space, low, high)
+    checked = load_study(study, home)
+    _one_of("--sampler", sampler, get_args(Sampler))
+    _one_of("--objective", objective, get_args(Objective))
+    chosen = scheduler or ("asha" if known.pretrains else "none")
+    _one_of("--scheduler", chosen, get_args(Scheduler))
+    if trials < 1:
+        raise InputError(f"--trials {trials}: a search has at least one")
+    if sampler == "grid" and known.grid is None:
+        raise InputError(
+            f"space `{known.name}` is continuous and has no grid for --sampler grid",
+            hint="tpe, gp, random and cmaes search ranges",
+        )
+    if not known.pretrains and chosen != "none":
+        raise InputError(
+            f"space `{known.name}` shares one pretraining, there is nothing for --scheduler "
+            f"{chosen} to cut short",
+            hint="--scheduler none",
+        )
+    where = _source(checked, source)
+    search = Search(
+        space=known,
+        study=checked,
+        scale=load_scale(scale or checked.scale),
+        source=where,
+        targets=_targets(checked, where, targets),
+        sampler=sampler,  # type: ignore[arg-type]
+        scheduler=chosen,  # type: ignore[arg-type]
+        objective=objective,  # type: ignore[arg-type]
+        trials=trials if sampler != "grid" else min(trials, _grid_size(known)),
+        seeds=tuple(range(SEED_OFFSET, SEED_OFFSET + seeds)),
+        seed=seed,
+        overrides=tuple(overrides),
+        home=home,
+        given_name=name,
+    )
+    if known.pretrains:
+        search = replace(search, budgets=_budgets(search))
+    return search
+
+
+def _space(name: str, low: float | None, high: float | None) -> SearchSpace:
+    try:
+        if name.endswith(".py"):
+            return load_space(Path(name)).within(low, high)
+        if name not in all_spaces():
+            raise UnknownNameError("search space", name, all_spaces(), where="SPACE")
+        return all_spaces()[name].within(low, high)
+    except SpaceError as error:
+        raise InputError(str(error)) from error
+
+
+def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{flag} {value}: must be one of {', '.join(known)}")
+
+
+def _grid_size(space: SearchSpace) -> int:
+    size = 1
+    for values in (space.grid or {}).values():
+        size *= len(values)
+    return size
+
+
+def _source(study: Study, source: str | None) -> str:
+    sources = [each for each in dict.fromkeys(study.source_of.values()) if each]
+    if source is None:
+        if len(sources) == 1:
+            return sources[0]
+        raise InputError(
+            f"study `{study.name}` has the sources {', '.join(sources)}: name one with --source"
+        )
+    if source not in sources:
+        raise UnknownNameError("source", source, sources, where=f"--source {source}")
+    return source
+
+
+def _targets(study: Study, source: str, written: str | None) -> tuple[str, ...]:
+    own = tuple(target for target, of in study.source_of.items() if of == source)
+    if written is None:
+        return own
+    wanted = [name.strip() for name in written.split(",") if name.strip()]
+    for name in wanted:
+        if name not in own:
+            raise InputError(
+                f"target `{name}` does not belong to the source `{source}`",
+                hint=f"its targets are {', '.join(own)}",
+            )
+    if not wanted:
+        raise InputError(f"--targets {written} names no target")
+    return tuple(target for target in own if target in wanted)
+
+
+def _tuned(method: Method) -> Method:
+    """Return the method, scored on the validation part."""
+    return replace(method, adaptation=VALIDATION)
+
+
+def _budgets(search: Search) -> tuple[int, ...]:
+    """Return the updates of each rung: thirds of thirds of the whole, in steps of the log.
+
+    In those steps, since only there is a run that goes on the same, logged means included, as one that
+    was never looked at.
+    """
+    probe, _ = replace(search, budgets=()).runs(search.space.reference, 0)
+    training = probe.spec.training
+    assert isinstance(training, PretrainingConfig)
+    whole, unit = training.updates, training.log_every
+    if search.scheduler == "none":
+        return (whole,)
+    cut = (round(whole / REDUCTION**k / unit) * unit for k in range(RUNGS - 1, 0, -1))
+    return (*sorted({each for each in cut if 0 < each < whole}), whole)
