@@ -19,6 +19,7 @@ from orchestrator.selection import Filters, Written, narrow
 from orchestrator.settings import Layer, overruled, set_layer
 from orchestrator.specs import PlannedDataset, Specs
 from orchestrator.study import Study, load_study
+from orchestrator.tuning.tuned import with_tuned
 from trainables.config import RunSpec
 from trainables.methods import Method, all_methods, groups
 from trainables.methods.random_backbone import INSTEAD_OF
@@ -83,6 +84,8 @@ class Plan:
     """Why the numbers must not be compared with the paper's; empty if they may be."""
     notes: tuple[str, ...] = ()
     """Settings of the study that the scale overrules."""
+    tuned: tuple[str, ...] = ()
+    """What was taken from searches, a sentence each; it stands under the table."""
 
     @property
     def comparable(self) -> bool:
@@ -115,6 +118,7 @@ def load_plan(
     seeds: Written = None,
     overrides: Sequence[str] = (),
     allow_random_backbone: bool = False,
+    from_tune: str | None = None,
 ) -> Plan:
     """Return the plan of a study; what every command starts with.
 
@@ -126,13 +130,18 @@ def load_plan(
         overrides: `path.to.field=value`, the arguments of `--set`.
         allow_random_backbone: run ImageNet rows whose weights are missing from random ones, as rows
             of other names.
+        from_tune: name of a search whose answer the study takes.
 
     Raises:
         InputError: if anything the user wrote is wrong; nothing was done.
     """
     checked = load_study(study, home)
+    told: tuple[str, ...] = ()
+    if from_tune is not None:
+        checked, sentence = with_tuned(checked, home, from_tune)
+        told = (sentence,)
     beside = checked.path.parent if scale is None else None
-    return make_plan(
+    plan = make_plan(
         checked,
         load_scale(scale or checked.scale, beside=beside),
         home=home,
@@ -140,6 +149,7 @@ def load_plan(
         overrides=set_layer(overrides),
         allow_random_backbone=allow_random_backbone,
     )
+    return replace(plan, tuned=told)
 
 
 def make_plan(

@@ -137,7 +137,7 @@ def _footer(explained: Explained) -> Iterator[Text]:
     missing = [each.ref.name for each in plan.datasets if not each.prepared]
     if missing:
         yield Text(f"not prepared yet: {', '.join(missing)}", style="dim")
-    for note in plan.notes:
+    for note in (*plan.notes, *plan.tuned):
         yield Text(note, style="dim")
 
 

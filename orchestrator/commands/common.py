@@ -36,6 +36,10 @@ RandomBackboneOption = Annotated[
         help="Run ImageNet rows without their weights, as rows called random_...",
     ),
 ]
+FromTuneOption = Annotated[
+    str | None,
+    typer.Option("--from-tune", metavar="NAME", help="Use what a search of `hdsweep tune` found."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 

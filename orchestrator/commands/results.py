@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    FromTuneOption,
     HomeOption,
     JsonOption,
     MethodsOption,
@@ -33,6 +34,7 @@ def report(
     seeds: SeedsOption = None,
     overrides: SetOption = None,
     random_backbone: RandomBackboneOption = False,
+    from_tune: FromTuneOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for table.md, .tex, .csv, .parquet and .json."),
@@ -55,6 +57,7 @@ def report(
         seeds=seeds,
         overrides=overrides or (),
         allow_random_backbone=random_backbone,
+        from_tune=from_tune,
     )
     table = table_of(planned, Store.read(opened))
     if out is not None:

@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    FromTuneOption,
     HomeOption,
     JsonOption,
     MethodsOption,
@@ -39,6 +40,7 @@ def run(
     seeds: SeedsOption = None,
     overrides: SetOption = None,
     random_backbone: RandomBackboneOption = False,
+    from_tune: FromTuneOption = None,
     retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
@@ -73,6 +75,7 @@ def run(
             seeds=seeds,
             overrides=overrides or (),
             allow_random_backbone=random_backbone,
+            from_tune=from_tune,
         )
 
     make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
@@ -113,6 +116,7 @@ def plan(
     seeds: SeedsOption = None,
     overrides: SetOption = None,
     random_backbone: RandomBackboneOption = False,
+    from_tune: FromTuneOption = None,
     every: Annotated[bool, typer.Option("--all", help="One line per run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,6 +135,7 @@ def plan(
         seeds=seeds,
         overrides=overrides or (),
         allow_random_backbone=random_backbone,
+        from_tune=from_tune,
     )
     explained = explain(planned, Home(home.expanduser().absolute()))
     if as_json:
@@ -149,6 +154,7 @@ def status(
     seeds: SeedsOption = None,
     overrides: SetOption = None,
     random_backbone: RandomBackboneOption = False,
+    from_tune: FromTuneOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what of STUDY is finished, running, failed and still to do."""
@@ -164,6 +170,7 @@ def status(
         seeds=seeds,
         overrides=overrides or (),
         allow_random_backbone=random_backbone,
+        from_tune=from_tune,
     )
     found = status_of(planned, opened)
     if as_json:

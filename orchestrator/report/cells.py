@@ -227,6 +227,7 @@ def _notes(
         notes.append(f"{GENERATED}: made by a program, says nothing about real images")
     if any(cell.random_backbone for cell in cells.values()):
         notes.append(f"† {RANDOM_BACKBONE}")
+    notes += plan.tuned
     notes.append(BEST_RULE)
     if not plan.comparable:
         shown = [*plan.not_comparable[:REASONS_SHOWN]]

@@ -15,9 +15,10 @@ from orchestrator.stopping import Say
 from orchestrator.sweep import Options
 from orchestrator.tuning.answer import Answer, answer_of
 from orchestrator.tuning.ledger import Ledger
-from orchestrator.tuning.pages import findings, markdown, write_pages
+from orchestrator.tuning.pages import findings, write_pages
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import METHOD, Search
+from orchestrator.tuning.tuned import write_answer
 
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 
@@ -68,6 +69,7 @@ def search_and_answer(
         )
         answer = answer_of(search, ledger)
         _refuse_all_failed(answer)
+        write_answer(home.path, search.name, _for_studies(answer))
         folder = Record(search, store).folder
         write_pages(answer, ledger, folder)
         Record(search, store).end(complete=not sweep.result.interrupted)
@@ -81,8 +83,21 @@ def search_and_answer(
         "reused": sweep.result.reused,
         "interrupted": sweep.result.interrupted,
     }
-    assert markdown(answer)
     return TuneOutcome(record, text, 130 if sweep.result.interrupted else 0)
+
+
+def _for_studies(answer: Answer) -> dict[str, Any]:
+    search, best = answer.search, answer.best
+    settings = search.space.settings
+    return {
+        "source": search.source,
+        "targets": list(search.targets),
+        "scale": search.scale.name,
+        "settings": {settings[n]: v for n, v in best.values.items()} if best else {},
+        "value": best.value if best else None,
+        "trials": len(answer.tried),
+        "updates": answer.updates[0],
+    }
 
 
 def _plan(search: Search) -> Plan:

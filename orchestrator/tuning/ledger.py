@@ -10,11 +10,11 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import InputError
@@ -82,9 +82,12 @@ class Ledger:
                 return None
             number = len(self.study.get_trials(deepcopy=False))
             self.study.sampler = _sampler(self._search, number)
-            if number == 0:
+            if self._search.sampler == "grid":
+                if not self._enqueue_from_grid():
+                    return None
+            elif number == 0:
                 self._enqueue_reference()
-            trial = self.study.ask(_grid_distributions(self._search))
+            trial = self.study.ask()
             values = self.values(trial)
             before = self._same(trial)
             if before is None:
@@ -95,8 +98,6 @@ class Ledger:
 
     def values(self, trial: optuna.Trial) -> dict[str, float]:
         """Return the values of a trial by parameter, drawing those that are not drawn yet."""
-        if self._search.sampler == "grid":
-            return {name: float(trial.params[name]) for name in self._search.space.settings}
         return self._search.space.suggest(trial, self._search.space)
 
     def report(self, trial: optuna.Trial, rung: int, value: float) -> bool:
@@ -135,8 +136,19 @@ class Ledger:
         """Let the paper's own value be the first to be tried, if it can be drawn."""
         space = self._search.space
         inside = all(low <= space.reference[n] <= high for n, (low, high) in space.bounds.items())
-        if self._search.sampler != "grid" and inside:
+        if inside:
             self.study.enqueue_trial(dict(space.reference), skip_if_exists=True)
+
+    def _enqueue_from_grid(self) -> bool:
+        """Let a point of the grid that was not tried be the next; False if there is none."""
+        grid = self._search.space.grid or {}
+        tried = [trial.params for trial in self.trials]
+        for values in product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            if point not in tried:
+                self.study.enqueue_trial(point)
+                return True
+        return False
 
     def _same(self, trial: optuna.Trial) -> int | None:
         """Return the number of an earlier trial with the same values that did not break."""
@@ -196,10 +208,7 @@ def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=STARTUP)
-            case "grid":
-                # Its order must not depend on the question, so neither does its seed.
-                return optuna.samplers.GridSampler(dict(search.space.grid or {}), seed=search.seed)
-            case _:
+            case _:  # For a grid too: its points are enqueued, in the order of the space.
                 return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -218,16 +227,6 @@ def _pruner(search: Search) -> optuna.pruners.BasePruner:
             return optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
         case _:
             return optuna.pruners.NopPruner()
-
-
-def _grid_distributions(search: Search) -> dict[str, BaseDistribution] | None:
-    if search.sampler != "grid":
-        return None
-    grid = search.space.grid or {}
-    return {
-        name: optuna.distributions.CategoricalDistribution(tuple(float(v) for v in values))
-        for name, values in grid.items()
-    }
 
 
 def _check_same(study: optuna.Study, search: Search) -> None:

@@ -1,0 +1,89 @@
+"""The answer of a search as a study uses it: `hdsweep run table2 --from-tune NAME`.
+
+Each search leaves its answer as a small file in the home, so that planning needs no Optuna. What was
+tuned is set for what it was tuned for and nothing else: a setting of the pretraining for the source, one
+of the fine-tuning for the method; and the plan says so, with what the tuning took, since the other rows
+were not tuned.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.checking import Place, merge
+from orchestrator.errors import InputError
+from orchestrator.settings import Layer
+from orchestrator.study import Study
+
+METHOD = "hybrid_ft"
+
+
+def answer_file(home: Path, name: str) -> Path:
+    """Return where a search leaves its answer."""
+    return home / "tuning" / f"{name}.answer.json"
+
+
+def write_answer(home: Path, name: str, answer: Mapping[str, Any]) -> None:
+    """Leave the answer of a search for studies to use."""
+    file = answer_file(home, name)
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps(answer, indent=1))
+    fresh.chmod(0o600)
+    fresh.rename(file)
+
+
+def with_tuned(study: Study, home: Path | None, name: str) -> tuple[Study, str]:
+    """Return the study with what a search found, and a sentence about it.
+
+    Raises:
+        InputError: if there is no such search, it found nothing, or its source is not the study's.
+    """
+    answer = _read(home, name)
+    source = str(answer["source"])
+    if source not in study.by_source:
+        raise InputError(f"the search `{name}` is on {source}, no source of study `{study.name}`")
+    by_source, by_method = dict(study.by_source), dict(study.by_method)
+    place = Place(f"--from-tune {name}", is_file=False)
+    for path, value in answer["settings"].items():
+        above, _, rest = path.partition(".")
+        tree = _nested(path.split("."), value)
+        if above == "pretraining":
+            by_source[source] = _over(by_source.get(source), tree, place)
+        elif above == "fine_tuning":
+            by_method[METHOD] = _over(by_method.get(METHOD), tree, place)
+        else:
+            raise InputError(f"the search `{name}` tuned {path}, which no row of a table can take")
+        assert rest
+    return replace(study, by_source=by_source, by_method=by_method), _sentence(name, answer)
+
+
+def _sentence(name: str, answer: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{path} = {value:.3g}" for path, value in answer["settings"].items())
+    cost = f", {answer['updates']:,} pretraining updates" if answer["updates"] else ""
+    return (
+        f"hybrid rows on {answer['source']} use {values} from the search {name} "
+        f"({answer['trials']} trials{cost}, validation images only); no other row was tuned"
+    )
+
+
+def _read(home: Path | None, name: str) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(answer_file(home or Path(), name).read_text())
+    except (FileNotFoundError, ValueError) as error:
+        folder = (home or Path()) / "tuning"
+        known = sorted(p.name.removesuffix(".answer.json") for p in folder.glob("*.answer.json"))
+        hint = f"searches are {', '.join(known)}" if known else "nothing was tuned in this home"
+        raise InputError(f"no search `{name}` has an answer", hint=hint) from error
+    if not answer["settings"]:
+        raise InputError(f"the search `{name}` has no complete trial yet")
+    return answer
+
+
+def _over(layer: Layer | None, tree: dict[str, Any], place: Place) -> Layer:
+    return Layer(place, merge(layer.tree, tree) if layer else tree)
+
+
+def _nested(path: list[str], value: object) -> dict[str, Any]:
+    return {path[0]: _nested(path[1:], value) if len(path) > 1 else value}

@@ -1,0 +1,189 @@
+"""A search as a user runs it: real training at smoke scale, killed and gone on with.
+
+Read back with plain Optuna and plain MLflow.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from mlflow.tracking import MlflowClient
+
+pytestmark = pytest.mark.slow
+
+TRIALS = 4
+PATIENCE_S = 240
+
+
+def command(verb, *arguments, home):
+    options = ["--scale", "smoke", "--home", str(home), "--json"]
+    return [sys.executable, "-m", "orchestrator.cli", verb, *map(str, arguments), *options]
+
+
+def tune(home, *arguments, exit_code=0, trials=TRIALS):
+    told = ("lambda", "--source", "isic2018", "--targets", "ph2", "--trials", trials)
+    done = subprocess.run(
+        command("tune", *told, "--workers", 1, "--seeds", 1, *arguments, home=home),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == exit_code, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]) if done.stdout else done.stderr
+
+
+def stored(home):
+    """Return the trials as plain Optuna reads them."""
+    (journal,) = home.glob("tuning/*.journal")
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    storage = optuna.storages.JournalStorage(backend)
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+def tracked(home, kind="group"):
+    client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("hdsweep").experiment_id
+    runs = client.search_runs([experiment], max_results=1000)
+    return [run for run in runs if run.data.tags.get("hdsweep.kind") == kind]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    home = tmp_path_factory.mktemp("undisturbed")
+    return home, tune(home)
+
+
+def test_every_trial_is_told_to_optuna_and_nested_in_mlflow(undisturbed):
+    home, summary = undisturbed
+    trials = stored(home)
+    assert len(trials) == summary["trials"] == TRIALS
+    assert all(trial.state.is_finished() for trial in trials)
+    assert trials[0].params == {"lambda": 1e-4}
+    groups = tracked(home)
+    (parent,) = (run for run in groups if "hdsweep.trial" not in run.data.tags)
+    children = [run for run in groups if "hdsweep.trial" in run.data.tags]
+    assert len(children) == TRIALS
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert not [run for run in groups if run.info.status == "RUNNING"]
+    states = {
+        int(run.data.tags["hdsweep.trial"]): run.data.tags["hdsweep.state"] for run in children
+    }
+    assert states == {trial.number: trial.state.name for trial in trials}
+    of_trials = {run.info.run_id for run in children}
+    runs = tracked(home, "run")
+    assert all(run.data.tags["mlflow.parentRunId"] in of_trials for run in runs)
+    folder = home / "artifacts" / parent.info.run_id / "artifacts"
+    assert {"answer.md", "answer.html", "curve_lambda.png"} <= {p.name for p in folder.iterdir()}
+
+
+def test_no_test_metric_is_anywhere_in_a_search(undisturbed):
+    home, _ = undisturbed
+    for run in tracked(home, "run"):
+        assert not [name for name in run.data.metrics if name.startswith("test_")]
+    for split in home.glob("artifacts/*/artifacts/split.json"):
+        assert json.loads(split.read_text())["test"] == []
+
+
+def test_again_it_trains_nothing_and_says_the_same(undisturbed):
+    home, summary = undisturbed
+    again = tune(home)
+    assert again["trained"] == 0
+    kept = ("trials", "complete", "pruned", "best", "value", "updates")
+    assert {name: again[name] for name in kept} == {name: summary[name] for name in kept}
+
+
+def test_two_searches_of_one_seed_and_one_worker_are_one(undisturbed, tmp_path):
+    home, _ = undisturbed
+    tune(tmp_path)
+    one, other = ([(t.params, t.intermediate_values) for t in stored(h)] for h in (home, tmp_path))
+    assert one == other
+
+
+def test_killed_and_gone_on_with_it_ends_as_if_nothing_had_been(undisturbed, tmp_path):
+    home, summary = undisturbed
+    told = ("lambda", "--source", "isic2018", "--targets", "ph2", "--trials", TRIALS)
+    for finished in (1, 3, 6):
+        driver = subprocess.Popen(
+            command("tune", *told, "--workers", 1, "--seeds", 1, home=tmp_path),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while len(list(tmp_path.glob("artifacts/*/artifacts/result.json"))) < finished:
+            assert driver.poll() is None, "the search ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    found = tune(tmp_path)
+    assert found["value"] == summary["value"]
+    one, other = (
+        [(t.params, t.state, t.intermediate_values) for t in stored(h)] for h in (home, tmp_path)
+    )
+    assert one == other
+    states = [run.info.status for run in tracked(tmp_path)]
+    assert "RUNNING" not in states
+    assert "KILLED" not in states
+
+
+def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undisturbed):
+    home, summary = undisturbed
+    planned = subprocess.run(
+        command("plan", "table2", "--methods", "hybrid_ft", "--targets", "ph2", home=home),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    reasons = {r["label"]: r["reason"] for r in map(json.loads, planned.stdout.splitlines())}
+    assert reasons["pretrain hybrid isic2018"] == "reused"
+    rows = ("--methods", "hybrid_ft", "--targets", "ph2", "--from-tune", summary["search"])
+    done = subprocess.run(
+        command("run", "table2", *rows, "--workers", "1", home=home),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # The pretraining of the best lambda is stored; only the three cells are to be trained.
+    assert json.loads(done.stdout.splitlines()[-1])["reused"] == 1
+    shown = subprocess.run(
+        [part for part in command("report", "table2", *rows, home=home) if part != "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "no other row was tuned" in " ".join(shown.stdout.split())
+
+
+def test_a_search_that_nobody_made_has_no_answer(undisturbed):
+    home, summary = undisturbed
+    done = subprocess.run(
+        command("plan", "table2", "--from-tune", "lamda", home=home),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert f"searches are {summary['search']}" in done.stderr
+
+
+def test_a_search_whose_trials_all_fail_says_why_once(tmp_path):
+    said = tune(
+        tmp_path,
+        "--set",
+        "pretraining.optimizer.lr=1e30",
+        "--set",
+        "pretraining.optimizer.warmup_updates=0",
+        "--retries",
+        0,
+        exit_code=1,
+        trials=2,
+    )
+    assert "all 2 trials failed, 2 of them: diverged" in said
+    assert "Traceback" not in said
