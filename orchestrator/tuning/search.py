@@ -82,6 +82,12 @@ class Search:
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
+    @cached_property
+    def generated(self) -> bool:
+        """Whether any image is made by a program: then every output says so."""
+        pretraining, fine_tunings = self.runs(self.space.reference, self.rungs - 1)
+        return any(run.spec.dataset.generated for run in (pretraining, *fine_tunings))
+
     def settings(self, values: dict[str, float] | object) -> list[str]:
         """Return the `path=value` of each parameter."""
         assert isinstance(values, dict)
