@@ -15,6 +15,7 @@ from orchestrator.tuning.ledger import Ledger, quiet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+GENERATED = "Generated data: made by a program, says nothing about real images."
 COLOURS = (
     "#0072b2",
     "#d55e00",
@@ -52,7 +53,8 @@ def findings(answer: Answer) -> list[str]:
     if best is None:
         return ["No trial has had its whole budget: nothing can be said yet."]
     spread = f" ± {best.spread:.2f}" if best.spread is not None else ""
-    lines = [f"Best: {_values(best)}, {best.value:.2f}{spread} % on the validation parts."]
+    lines = [GENERATED] if answer.search.generated else []
+    lines += [f"Best: {_values(best)}, {best.value:.2f}{spread} % on the validation parts."]
     others = [each for each in answer.as_good if each is not best]
     if others:
         named = "; ".join(
@@ -61,7 +63,8 @@ def findings(answer: Answer) -> list[str]:
         lines.append(f"Not told from it by the seeds (within {answer.noise:.2f} points): {named}.")
     elif len(answer.complete) > 1:
         lines.append(
-            f"Ahead of all others by more than the seed noise of {answer.noise:.2f} points."
+            "Ahead of all others that had their whole budget by more than the seed noise of "
+            f"{answer.noise:.2f} points."
         )
     if answer.reference is not None and answer.reference is not best:
         behind = (best.value or 0) - (answer.reference.value or 0)
