@@ -4,12 +4,17 @@ Ask and tell, and nothing else: whatever a trial comes to is told here once. A t
 PRUNED with the values of its rungs, one that broke is FAIL with the reason, and one that a killed driver
 left running goes on where its rungs stopped. The sampler is made anew for every question, seeded by
 (seed, number of the trial), so that the next point depends on what is stored and not on who asks.
+
+A point is drawn in a copy of the study in memory, and drawn again there if it was tried before. Only
+then is the trial stored, with its point, in one write: a kill leaves a whole trial or none, and the
+storage holds the trials of the search and no others.
 """
 
 import contextlib
 import math
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,11 +26,9 @@ from orchestrator.errors import InputError
 from orchestrator.tuning.search import REDUCTION, Search
 from trainables.keys import derive_seed
 
-REASON, DUPLICATE = "reason", "duplicate_of"
+REASON, DECISION = "reason", "decision_"
 STARTUP = 4  # Points drawn at random before a model is fitted.
-MOST_REPEATED = (
-    20  # Suggestions in a row that repeat an earlier one, after which the space is exhausted.
-)
+MOST_REPEATED = 20  # Draws in a row that repeat an earlier point; the space is exhausted then.
 
 
 class Ledger:
@@ -63,9 +66,8 @@ class Ledger:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """The trials in order, repeated suggestions left out."""
-        every = self.study.get_trials(deepcopy=False)
-        return [trial for trial in every if DUPLICATE not in trial.user_attrs]
+        """The trials in order."""
+        return self.study.get_trials(deepcopy=False)
 
     def left(self) -> list[optuna.Trial]:
         """Return the trials that are running: those that an earlier driver left, at the start."""
@@ -75,37 +77,34 @@ class Ledger:
     def ask(self) -> tuple[optuna.Trial, dict[str, float]] | None:
         """Return a new trial with its values; None if the search has all its trials.
 
-        A point that was tried before is not tried again.
+        A point that was tried before is not tried again: None as well once there is no other.
         """
-        for _ in range(MOST_REPEATED):
-            if len(self.trials) >= self._search.trials:
-                return None
-            number = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = _sampler(self._search, number)
-            if self._search.sampler == "grid":
-                if not self._enqueue_from_grid():
-                    return None
-            elif number == 0:
-                self._enqueue_reference()
-            trial = self.study.ask()
-            values = self.values(trial)
-            before = self._same(trial)
-            if before is None:
-                return trial, values
-            trial.set_user_attr(DUPLICATE, before)
-            self.study.tell(trial, state=TrialState.FAIL)
-        return None
+        if len(self.trials) >= self._search.trials:
+            return None
+        drawn = self._drawn()
+        if drawn is None:
+            return None
+        self.study.add_trial(drawn)
+        trial = optuna.Trial(self.study, self.trials[-1]._trial_id)
+        return trial, self.values(trial)
 
     def values(self, trial: optuna.Trial) -> dict[str, float]:
         """Return the values of a trial by parameter, drawing those that are not drawn yet."""
         return self._search.space.suggest(trial, self._search.space)
 
     def report(self, trial: optuna.Trial, rung: int, value: float) -> bool:
-        """Record the value of a rung and return whether the trial is to stop there."""
-        step = self._search.step(rung)
+        """Record the value of a rung and return whether the trial is to stop there.
+
+        What was decided stays decided: after a kill, later trials do not change it.
+        """
+        step, decision = self._search.step(rung), f"{DECISION}{rung}"
         if step not in self.rungs_of(trial):
             trial.report(value, step)
-        return rung + 1 < self._search.rungs and trial.should_prune()
+        if rung + 1 == self._search.rungs:
+            return False
+        if decision not in trial.user_attrs:
+            trial.set_user_attr(decision, self._decided(trial))
+        return bool(trial.user_attrs[decision]["stops"])
 
     def rungs_of(self, trial: optuna.Trial) -> dict[int, float]:
         """Return the recorded values of a trial by step."""
@@ -132,31 +131,71 @@ class Ledger:
         """Keep something about a trial, such as the values of its targets."""
         trial.set_user_attr(name, value)
 
-    def _enqueue_reference(self) -> None:
-        """Let the paper's own value be the first to be tried, if it can be drawn."""
-        space = self._search.space
-        inside = all(low <= space.reference[n] <= high for n, (low, high) in space.bounds.items())
-        if inside:
-            self.study.enqueue_trial(dict(space.reference), skip_if_exists=True)
-
-    def _enqueue_from_grid(self) -> bool:
-        """Let a point of the grid that was not tried be the next; False if there is none."""
-        grid = self._search.space.grid or {}
-        tried = [trial.params for trial in self.trials]
-        for values in product(*grid.values()):
-            point = dict(zip(grid, values, strict=True))
-            if point not in tried:
-                self.study.enqueue_trial(point)
-                return True
-        return False
-
-    def _same(self, trial: optuna.Trial) -> int | None:
-        """Return the number of an earlier trial with the same values that did not break."""
-        for earlier in self.trials:
-            counts = earlier.state is not TrialState.FAIL and earlier.number < trial.number
-            if counts and earlier.params == trial.params:
-                return earlier.number
+    def _drawn(self) -> FrozenTrial | None:
+        """Return a running trial at a point that was not tried; None if none is found."""
+        search = self._search
+        for again in range(MOST_REPEATED):
+            copy = self._copy()
+            number = len(copy.trials)
+            copy.sampler = _sampler(search, number)
+            if again:
+                # The model would answer the same: one that has converged, or a space of few points.
+                seed = derive_seed(search.seed, "sampler", number, again)
+                copy.sampler = optuna.samplers.RandomSampler(seed=seed)
+            given = self._given()
+            if given is not None:
+                copy.enqueue_trial(given)
+            elif search.sampler == "grid":
+                return None
+            trial = copy.ask()
+            search.space.suggest(trial, search.space)
+            drawn = copy.trials[-1]
+            if not self._tried(drawn.params):
+                return optuna.trial.create_trial(
+                    state=TrialState.RUNNING,
+                    params=drawn.params,
+                    distributions=drawn.distributions,
+                    # Where CMA-ES keeps its state.
+                    system_attrs=drawn.system_attrs,
+                )
         return None
+
+    def _given(self) -> dict[str, float] | None:
+        """Return the next point if no sampler decides on it: that of a grid, or the paper's own."""
+        space = self._search.space
+        if self._search.sampler == "grid":
+            grid = space.grid or {}
+            points = (dict(zip(grid, values, strict=True)) for values in product(*grid.values()))
+            return next((point for point in points if not self._tried(point)), None)
+        inside = all(low <= space.reference[n] <= high for n, (low, high) in space.bounds.items())
+        return dict(space.reference) if inside and not self.trials else None
+
+    def _tried(self, params: Mapping[str, Any]) -> bool:
+        return any(trial.params == params for trial in self.trials)
+
+    def _decided(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Return what the pruner says of a trial, and the marks that it leaves on it.
+
+        In a copy, so that both are stored in one write: with the marks alone, a pruner that is asked
+        again believes the trial promoted.
+        """
+        copy = self._copy()
+        before = copy.trials[trial.number]
+        stops = optuna.Trial(copy, before._trial_id).should_prune()
+        after = copy.trials[trial.number].system_attrs
+        marks = {name: value for name, value in after.items() if name not in before.system_attrs}
+        return {"stops": bool(stops), "marks": marks}
+
+    def _copy(self) -> optuna.Study:
+        """Return the study as it is now, in memory."""
+        copy = optuna.create_study(study_name=self.study.study_name, direction="maximize")
+        copy.pruner = self.study.pruner  # Samplers too treat the brackets of Hyperband apart.
+        for trial in self.study.get_trials():
+            for name, value in trial.user_attrs.items():
+                if name.startswith(DECISION):
+                    trial.system_attrs.update(value["marks"])
+            copy.add_trial(trial)
+        return copy
 
 
 def journal_of(search: Search) -> Path:
@@ -192,8 +231,22 @@ def _storage(url: str) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    Path(url).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = Path(url)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists():
+        _mend(path)
     return JournalStorage(JournalFileBackend(url))
+
+
+def _mend(journal: Path) -> None:
+    """Cut off a last line that a full disk or a power cut left unfinished.
+
+    Optuna would append to it, and could then never read the journal again.
+    """
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(journal, whole)
 
 
 def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
@@ -208,7 +261,7 @@ def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
             case "cmaes":
                 return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=STARTUP)
-            case _:  # For a grid too: its points are enqueued, in the order of the space.
+            case _:  # For a grid too, whose points are given.
                 return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -246,13 +299,12 @@ def _check_same(study: optuna.Study, search: Search) -> None:
         "budgets": list(search.budgets),
     }
     before = study.user_attrs
-    if not before:
-        for name, value in now.items():
-            study.set_user_attr(name, value)
-        return
     for name, value in now.items():
-        if before.get(name) != value:
+        # A driver may have been killed while it noted them: what is missing is not another search.
+        if name not in before:
+            study.set_user_attr(name, value)
+        elif before[name] != value:
             raise InputError(
-                f"the search `{study.study_name}` was begun with {name} {before.get(name)}, not {value}",
+                f"the search `{study.study_name}` was begun with {name} {before[name]}, not {value}",
                 hint="go on with that, or give the new search a --name of its own",
             )

@@ -1,0 +1,94 @@
+"""What Optuna's storage holds of a search, whatever happens to the driver.
+
+Closed-form objectives instead of training; what is stored is read back with plain Optuna. A driver
+killed at any moment leaves a prefix of the journal, so cutting a journal short is being killed.
+"""
+
+import math
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from orchestrator.tuning.ledger import Ledger, journal_of
+from orchestrator.tuning.search import make_search
+
+SAMPLERS = ("tpe", "gp", "random", "grid", "cmaes")
+SCHEDULERS = ("asha", "hyperband", "median", "none")
+GRID_SIZE = 6  # 1, 1e-1, ..., 1e-5.
+
+
+def search_in(home, **wanted):
+    wanted = {"study": "table2", "source": "isic2018", "scale": "demo", "trials": 8, **wanted}
+    return make_search("lambda", home=home, **wanted)
+
+
+def hill(values, rung):
+    """Highest at lambda = 1e-2, and higher with each rung."""
+    return 50 - (math.log10(values["lambda"]) + 2) ** 2 + rung
+
+
+def advance(search, ledger, trial):
+    """Take a trial through its rungs, as the driver does."""
+    value = math.nan
+    values = ledger.values(trial)
+    for rung in range(search.rungs):
+        value = hill(values, rung)
+        if ledger.report(trial, rung, value):
+            ledger.prune(trial)
+            return
+    ledger.complete(trial, value)
+
+
+def drive(search):
+    """Bring a search to its end: first what was left running, then what is missing."""
+    ledger = Ledger(search)
+    for trial in ledger.left():
+        advance(search, ledger, trial)
+    while (asked := ledger.ask()) is not None:
+        advance(search, ledger, asked[0])
+    return ledger
+
+
+def read_back(search):
+    """Return the trials as somebody sees them who has only Optuna."""
+    storage = JournalStorage(JournalFileBackend(str(journal_of(search))))
+    return optuna.load_study(study_name=search.name, storage=storage).trials
+
+
+def outcome(trials):
+    return [(t.state, t.params, t.values, t.intermediate_values) for t in trials]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_has_its_trials_no_point_twice_and_none_left_running(
+    sampler, scheduler, tmp_path
+):
+    search = search_in(tmp_path, sampler=sampler, scheduler=scheduler, trials=12)
+    drive(search)
+    trials = read_back(search)
+    assert len(trials) == (GRID_SIZE if sampler == "grid" else 12)
+    assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len({t.params["lambda"] for t in trials}) == len(trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median"])
+def test_killed_after_any_write_it_ends_as_if_it_had_not_been(scheduler, tmp_path):
+    undisturbed = search_in(tmp_path / "undisturbed", scheduler=scheduler)
+    drive(undisturbed)
+    expected = outcome(read_back(undisturbed))
+    assert {state for state, *_ in expected} == {TrialState.COMPLETE, TrialState.PRUNED}
+    lines = journal_of(undisturbed).read_bytes().splitlines(keepends=True)
+    for kept in range(len(lines)):
+        search = search_in(tmp_path / str(kept), scheduler=scheduler)
+        journal_of(search).parent.mkdir(parents=True)
+        # And the line after it torn, as a full disk leaves it.
+        torn = lines[kept][: len(lines[kept]) // 2]
+        journal_of(search).write_bytes(b"".join(lines[:kept]) + torn)
+        drive(search)
+        assert outcome(read_back(search)) == expected, f"killed after write {kept}"
