@@ -56,7 +56,7 @@ def search_and_answer(
     search = make()
     with Store.open(home) as store:
         ledger = Ledger(search, storage)
-        say(f"search {search.name}, stored in {ledger.url}")
+        say(f"search {search.name}, stored in {ledger.shown_url}")
         sweep = run_search(
             search,
             ledger,

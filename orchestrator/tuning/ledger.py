@@ -47,10 +47,12 @@ class Ledger:
         self._search = search
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self.url = storage or str(journal_of(search))
+        url = storage or str(journal_of(search))
+        self.shown_url = _without_password(url)
+        """Where the search is stored, for people and logs."""
         try:
             self.study = optuna.create_study(
-                storage=_storage(self.url),
+                storage=_storage(url),
                 study_name=search.name,
                 direction="maximize",
                 sampler=_sampler(search, 0),
@@ -58,8 +60,9 @@ class Ledger:
                 load_if_exists=True,
             )
         except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"the storage of the search, {self.url}, cannot be opened: {error}",
+                f"the storage of the search, {self.shown_url}, cannot be opened: {reason}",
                 hint="another --storage, or an Optuna as new as the one that wrote it",
             ) from error
         _check_same(self.study, search)
@@ -238,11 +241,20 @@ def _storage(url: str) -> Any:
     return JournalStorage(JournalFileBackend(url))
 
 
-def _mend(journal: Path) -> None:
-    """Cut off a last line that a full disk or a power cut left unfinished.
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}"
 
-    Optuna would append to it, and could then never read the journal again.
+
+def _mend(journal: Path) -> None:
+    """Remove what a killed driver may have left; the home is locked, so that no other is alive.
+
+    The lock of the journal, for which Optuna would wait half a minute. And a last line that a full
+    disk or a power cut left unfinished: Optuna would append to it, and never read the journal again.
     """
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     content = journal.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

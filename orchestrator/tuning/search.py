@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ RUNGS = 3
 SEED_OFFSET = 1000  # Tuning seeds start here: no table has so many seeds.
 METHOD = "hybrid_ft"
 VALIDATION = "finetune_validation"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # It becomes the name of a file.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,10 @@ def make_search(
     _one_of("--objective", objective, get_args(Objective))
     chosen = scheduler or ("asha" if known.pretrains else "none")
     _one_of("--scheduler", chosen, get_args(Scheduler))
+    if name is not None and not NAME.fullmatch(name):
+        raise InputError(
+            f"--name {name}: letters, digits and . _ + - only, a letter or digit first"
+        )
     if trials < 1:
         raise InputError(f"--trials {trials}: a search has at least one")
     if sampler == "grid" and known.grid is None:

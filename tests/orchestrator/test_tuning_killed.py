@@ -5,6 +5,7 @@ killed at any moment leaves a prefix of the journal, so cutting a journal short 
 """
 
 import math
+import time
 
 import optuna
 import pytest
@@ -12,6 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from orchestrator.errors import InputError
 from orchestrator.tuning.ledger import Ledger, journal_of
 from orchestrator.tuning.search import make_search
 
@@ -92,3 +94,31 @@ def test_killed_after_any_write_it_ends_as_if_it_had_not_been(scheduler, tmp_pat
         journal_of(search).write_bytes(b"".join(lines[:kept]) + torn)
         drive(search)
         assert outcome(read_back(search)) == expected, f"killed after write {kept}"
+
+
+def test_a_lock_that_a_killed_driver_left_holds_up_nobody(tmp_path):
+    search = search_in(tmp_path, trials=2)
+    Ledger(search)
+    journal = journal_of(search)
+    # As Optuna's own lock is left by a SIGKILL: it is held back for 30 s then.
+    journal.with_name(f"{journal.name}.lock").symlink_to(journal)
+    start = time.monotonic()
+    drive(search)
+    assert time.monotonic() - start < 10
+    assert len(read_back(search)) == 2
+
+
+def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password(tmp_path):
+    url = f"sqlite://someone:secret@nowhere/{tmp_path}/none/optuna.db"
+    with pytest.raises(InputError) as caught:
+        Ledger(search_in(tmp_path), url)
+    message = str(caught.value).partition("\n\nhint: ")[0]
+    assert message.startswith("the storage of the search, sqlite://someone:***@nowhere/")
+    assert "secret" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", " ", ".hidden"])
+def test_the_name_of_a_search_is_no_path(name, tmp_path):
+    with pytest.raises(InputError, match="letters, digits"):
+        search_in(tmp_path, name=name)
