@@ -61,15 +61,15 @@ class Answer:
         the difference, the spread over tuning seeds taken as that of the best."""
         if self.best is None:
             return ()
-        noise = self.noise
+        noise = self.noise or 0.0
         return tuple(t for t in self.complete if (self.best.value or 0) - (t.value or 0) <= noise)
 
     @property
-    def noise(self) -> float:
-        """Difference in percent that two trials may show by their seeds alone."""
+    def noise(self) -> float | None:
+        """Difference in percent that two trials may show by their seeds alone; one seed tells none."""
         spreads = [each.spread for each in self.complete if each.spread is not None]
         if not spreads:
-            return 0.0
+            return None
         pooled = math.sqrt(fmean(spread**2 for spread in spreads))
         return 2 * pooled * math.sqrt(2 / len(self.search.seeds))
 

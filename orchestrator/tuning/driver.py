@@ -71,6 +71,8 @@ class TuningSweep(Sweep):
         self._notice = notice
         self._stored = dict(store.finished())
         self._planned: set[str] = set()
+        self._failed_runs: dict[str, Failure] = {}
+        """By key: what failed for good in this session."""
         self._open: dict[int, OpenTrial] = {}
         self._width = max(1, len(gpus())) if gpus() else options.workers or cpu_cores()
         for trial in ledger.left():
@@ -124,11 +126,10 @@ class TuningSweep(Sweep):
 
     def after_failure(self, run: PlannedRun, failure: Failure) -> None:
         """Let the trials fail that needed a run."""
+        self._failed_runs[run.key] = failure
         for number, trial in list(self._open.items()):
             if run.key in trial.waiting:
-                self._ledger.fail(trial.trial, f"{failure.kind}: {failure.message}")
-                self._close(number, "failed", f"{run.label}: {failure}")
-                self._record.told(number, self._ledger)
+                self._fail(number, run, failure)
 
     def _ask(self) -> bool:
         asked = self._ledger.ask()
@@ -154,6 +155,11 @@ class TuningSweep(Sweep):
         missing = [run for run in trial.fine_tunings if run.key not in self._stored]
         if missing and trial.pretraining.key not in self._stored:
             missing.insert(0, trial.pretraining)
+        for run in missing:
+            # Another trial needed it too: it is not tried again, and waiting for it would never end.
+            if run.key in self._failed_runs:
+                self._fail(number, run, self._failed_runs[run.key])
+                return
         trial.waiting = {run.key for run in missing}
         fresh = [run for run in missing if run.key not in self._planned]
         self._planned |= {run.key for run in fresh}
@@ -189,6 +195,12 @@ class TuningSweep(Sweep):
         else:
             self._ledger.complete(trial.trial, value)
             self._close(number, "complete", shown)
+        self._record.told(number, self._ledger)
+
+    def _fail(self, number: int, run: PlannedRun, failure: Failure) -> None:
+        """Let a trial fail because of one of its runs."""
+        self._ledger.fail(self._open[number].trial, f"{failure.kind}: {failure.message}")
+        self._close(number, "failed", f"{run.label}: {failure}")
         self._record.told(number, self._ledger)
 
     def _close(self, number: int, how: str, detail: str) -> None:

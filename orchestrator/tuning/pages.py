@@ -56,7 +56,9 @@ def findings(answer: Answer) -> list[str]:
     lines = [GENERATED] if answer.search.generated else []
     lines += [f"Best: {_values(best)}, {best.value:.2f}{spread} % on the validation parts."]
     others = [each for each in answer.as_good if each is not best]
-    if others:
+    if answer.noise is None:
+        lines.append("One tuning seed: how much of a difference is noise is not known.")
+    elif others:
         named = "; ".join(
             _values(each) for each in sorted(others, key=lambda e: list(e.values.values()))
         )

@@ -187,3 +187,22 @@ def test_a_search_whose_trials_all_fail_says_why_once(tmp_path):
     )
     assert "all 2 trials failed, 2 of them: diverged" in said
     assert "Traceback" not in said
+
+
+def test_trials_that_share_a_pretraining_that_failed_fail_with_it_and_wait_for_nothing(tmp_path):
+    # Eight trials over six values of lambda: two at least share one. The first rung has two
+    # updates, so that the loss of the second is that of the pretraining itself.
+    told = ("joint", "--source", "isic2018", "--targets", "ph2", "--trials", 8, "--seeds", 1)
+    settings = ("optimizer.lr=1e30", "optimizer.warmup_updates=0", "updates=18")
+    flags = [part for each in settings for part in ("--set", f"pretraining.{each}")]
+    done = subprocess.run(
+        command("tune", *told, *flags, "--retries", 0, home=tmp_path),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 1
+    assert "all 8 trials failed" in done.stderr
+    assert "diverged" in done.stderr
+    assert {trial.state for trial in stored(tmp_path)} == {optuna.trial.TrialState.FAIL}

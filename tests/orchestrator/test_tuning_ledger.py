@@ -258,6 +258,21 @@ def test_the_answer_names_the_best_what_is_as_good_and_the_papers_own(tmp_path):
     assert {"slice.html", "slice.png", "intermediate_values.html"} <= names
 
 
+def test_one_tuning_seed_claims_no_lead(tmp_path):
+    made = search(tmp_path, trials=4, seeds=1)
+    ledger = Ledger(made)
+    while (asked := ledger.ask()) is not None:
+        trial, values = asked
+        value = closed_form(values, 0, 1)
+        ledger.note(trial, f"rung_{made.rungs - 1}", {"ph2": [value]})
+        ledger.complete(trial, value)
+    answer = answer_of(made, ledger)
+    assert answer.noise is None
+    text = " ".join(findings(answer))
+    assert "One tuning seed: how much of a difference is noise is not known." in text
+    assert "Ahead of all others" not in text
+
+
 def test_joint_trials_share_the_pretraining_of_their_lambda(tmp_path):
     told = {"study": "table2", "home": tmp_path, "scale": "demo", "source": "isic2018"}
     made = make_search("joint", **told)
