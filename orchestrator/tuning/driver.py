@@ -27,6 +27,7 @@ from orchestrator.sweep import Options, Sweep
 from orchestrator.tuning.ledger import Ledger
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import Search
+from orchestrator.wording import duration
 
 Notice = Callable[[str], None]
 """Told one line per trial that moves."""
@@ -49,6 +50,8 @@ class OpenTrial:
     """Keys of the runs of this rung that are not finished."""
     states: list[Path] = field(default_factory=list)
     """Training states that its rungs left."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """What its fine-tunings took, by key, and its pretraining, all rungs together."""
 
 
 class TuningSweep(Sweep):
@@ -74,6 +77,7 @@ class TuningSweep(Sweep):
         self._failed_runs: dict[str, Failure] = {}
         """By key: what failed for good in this session."""
         self._open: dict[int, OpenTrial] = {}
+        self._began, self._closed = time.monotonic(), 0
         self._width = max(1, len(gpus())) if gpus() else options.workers or cpu_cores()
         for trial in ledger.left():
             self._begin(trial, ledger.values(trial))
@@ -178,6 +182,7 @@ class TuningSweep(Sweep):
         if trial.waiting:
             return
         by_target = self._by_target(trial)
+        self._count(trial)
         value = aggregate(by_target, self._search.objective)
         self._ledger.note(
             trial.trial, f"rung_{trial.rung}", {t: list(v) for t, v in by_target.items()}
@@ -195,7 +200,7 @@ class TuningSweep(Sweep):
         else:
             self._ledger.complete(trial.trial, value)
             self._close(number, "complete", shown)
-        self._record.told(number, self._ledger)
+        self._record.told(number, self._ledger, seconds=sum(trial.seconds.values()))
 
     def _fail(self, number: int, run: PlannedRun, failure: Failure) -> None:
         """Let a trial fail because of one of its runs."""
@@ -208,11 +213,24 @@ class TuningSweep(Sweep):
         for state in trial.states:
             if not any(state in other.states for other in self._open.values()):
                 shutil.rmtree(state, ignore_errors=True)
-        done = sum(each.state.is_finished() for each in self._ledger.trials)
+        ended = [each for each in self._ledger.trials if each.state.is_finished()]
+        best = max((each.value for each in ended if each.value is not None), default=None)
+        so_far = "" if best is None else f", best so far {best:.2f} %"
+        self._closed += 1
+        left = self._search.trials - len(ended)
+        pace = (time.monotonic() - self._began) / self._closed
+        eta = f", about {duration(pace * left)} left" if left > 0 else ""
         self._notice(
             f"trial {number} {_worded(trial.values)}: {how}, {detail} "
-            f"({done} of {self._search.trials})"
+            f"({len(ended)} of {self._search.trials}{so_far}{eta})"
         )
+
+    def _count(self, trial: OpenTrial) -> None:
+        """Count what the runs of a rung took; a pretraining counts from its first update."""
+        runs = [run for run in trial.fine_tunings if run.key in self._stored]
+        trial.seconds |= {run.key: self._stored[run.key].seconds for run in runs}
+        if trial.pretraining is not None and trial.pretraining.key in self._stored:
+            trial.seconds["pretraining"] = self._stored[trial.pretraining.key].seconds
 
     def _by_target(self, trial: OpenTrial) -> dict[str, tuple[float, ...]]:
         """Return the validation values of each target by tuning seed."""

@@ -69,12 +69,14 @@ class Record:
         metrics |= {f"val_{name}": sum(vs) / len(vs) for name, vs in by_target.items()}
         self._store.log_to_group(self._name(number), metrics, step=step)
 
-    def told(self, number: int, ledger: Ledger) -> None:
-        """Record what Optuna was told about a trial."""
+    def told(self, number: int, ledger: Ledger, *, seconds: float | None = None) -> None:
+        """Record what Optuna was told about a trial, and the device-seconds that it took."""
         trial = next(each for each in ledger.trials if each.number == number)
         tags = {"hdsweep.state": trial.state.name}
         if REASON in trial.user_attrs:
             tags["hdsweep.message"] = str(trial.user_attrs[REASON])
+        if seconds is not None:
+            self._store.log_to_group(self._name(number), {"seconds": seconds}, step=0)
         self._store.end_group(self._name(number), STATUS[trial.state], tags)
 
     def take_in(self, ledger: Ledger) -> None:
