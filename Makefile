@@ -4,13 +4,16 @@ BIN := .venv/bin
 READY := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help table2 test smoke lint
+.PHONY: help install table2 test smoke lint
 
 help:
+	@echo "make install  hdsweep into .venv, and nothing else"
 	@echo "make table2   the whole of Table 2 at demo scale"
 	@echo "make test     the tests"
 	@echo "make smoke    all 180 runs with one or two updates each"
 	@echo "make lint     formatting, types, import rules"
+
+install: $(READY)
 
 table2: $(READY)
 	$(BIN)/hdsweep run table2 --scale demo

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.commands import data, methods, results, sweep, tune, upkeep, weights
+from orchestrator.commands import cluster, data, methods, results, sweep, tune, upkeep, weights
 from orchestrator.commands.common import say
 from orchestrator.errors import HdsweepError
 
@@ -29,6 +29,7 @@ app.command()(upkeep.ui)
 app.command()(upkeep.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
+app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> None:

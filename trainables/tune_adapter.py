@@ -32,6 +32,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Before torch: on a cluster that was joined, nobody set these for the workers. cuBLAS is deterministic
+# only with a fixed workspace, and each run says itself how many threads it wants.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from ray.tune import Trainable
 
