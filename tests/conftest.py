@@ -62,7 +62,7 @@ class Tiny:
             SamplingConfig,
         )
 
-        if task == "finetune":
+        if task in ("finetune", "finetune_validation"):
             return FineTuningConfig(
                 train_images=8, batch=4, optimizer=OptimizerConfig(lr=1e-3), max_epochs=3
             )

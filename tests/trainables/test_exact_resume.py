@@ -16,7 +16,7 @@ from trainables.execute import Session, execute
 from trainables.pretraining.hybrid import HybridPretraining
 
 TASKS = sorted(registry.TASKS)
-NEEDS_PRETRAINING = {"finetune", "ledm"}
+NEEDS_PRETRAINING = {"finetune", "finetune_validation", "ledm"}
 
 
 @pytest.fixture(scope="module")

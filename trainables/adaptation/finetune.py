@@ -98,14 +98,17 @@ class FineTuning(Run):
     def finish(self) -> dict[str, float]:
         self.network.load_state_dict(self._best_weights)
         metrics = self.target.score_test(self._predict, self.places.artifacts)
-        if self.places.keep_weights:
-            save_file(self._best_weights, self.places.artifacts / WEIGHTS_FILE)
+        self._leave_weights()
         return {
             **metrics,
             "best_val": self._best_metric,
             "best_epoch": float(self._best_epoch),
             "epochs": float(self.epoch),
         }
+
+    def _leave_weights(self) -> None:
+        if self.places.keep_weights:
+            save_file(self._best_weights, self.places.artifacts / WEIGHTS_FILE)
 
     def _shares(self) -> Iterator[Tensor]:
         _, chosen = batch_at(
@@ -146,6 +149,7 @@ class ValidatedFineTuning(FineTuning):
     def finish(self) -> dict[str, float]:
         self.places.artifacts.mkdir(parents=True, exist_ok=True)
         self.target.write_split(self.places.artifacts)
+        self._leave_weights()
         return {
             f"val_{self.spec.dataset.metric}": self._best_metric,
             "best_epoch": float(self._best_epoch),
