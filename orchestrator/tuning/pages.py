@@ -102,6 +102,11 @@ def notes(answer: Answer) -> list[str]:
         f"{how}; scale {search.scale.name}",
         f"{spread} {seeds}, which no table uses; no test image was read",
     ]
+    if search.space.pretrains:
+        lines.append(
+            "the noise is that of the fine-tunings: each value has one pretraining, whose own noise "
+            "is not in it; values that hardly differ show how large that is"
+        )
     spent, whole = answer.updates
     if whole:
         lines.append(
