@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.commands import cluster, data, methods, results, sweep, tune, upkeep, weights
+from orchestrator.commands import (
+    cluster,
+    data,
+    methods,
+    reproduce,
+    results,
+    sweep,
+    tune,
+    upkeep,
+    weights,
+)
 from orchestrator.commands.common import say
 from orchestrator.errors import HdsweepError
 
@@ -22,6 +32,7 @@ app.command()(sweep.run)
 app.command()(sweep.plan)
 app.command()(sweep.status)
 app.command()(results.report)
+app.command()(reproduce.reproduce)
 app.command()(tune.tune)
 app.command()(methods.check)
 app.command()(upkeep.reconcile)

@@ -330,6 +330,17 @@ class Store:
         """Return the id of the MLflow run of a group."""
         return self._groups[name].run_id
 
+    def below_group(self, name: str) -> list[str]:
+        """Return the keys of the finished runs that are nested under a group; none without it."""
+        known = self._groups.get(name)
+        return [
+            key
+            for key, run in self._runs.items()
+            if known is not None
+            and run.status == "FINISHED"
+            and run.tags.get(PARENT) == known.run_id
+        ]
+
     def group_has_ended(self, name: str) -> bool:
         """Whether a group is stored and not running."""
         known = self._groups.get(name)

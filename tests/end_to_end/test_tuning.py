@@ -161,6 +161,18 @@ def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undist
     assert "no other row was tuned" in " ".join(shown.stdout.split())
 
 
+def test_a_trial_is_replayed_to_the_same_bits(undisturbed):
+    home, summary = undisturbed
+    trial = f"{summary['search']}/0"
+    command_line = [sys.executable, "-m", "orchestrator.cli", "reproduce", trial, "--json"]
+    done = subprocess.run(
+        [*command_line, "--home", str(home)], check=True, capture_output=True, text=True
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 4  # A pretraining and a fine-tuning at each of two rungs.
+    assert all(each["identical"] for each in found)
+
+
 def test_a_search_that_nobody_made_has_no_answer(undisturbed):
     home, summary = undisturbed
     done = subprocess.run(
