@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.failures import Kind
 from orchestrator.forecast import resources
 from orchestrator.hardware import gpus
 from orchestrator.stopping import StopFlag
@@ -67,8 +68,14 @@ class _Reporter(_OfThisProcess, tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         error = trial.get_error()
-        out_of_memory = isinstance(error, OutOfMemoryError)
-        self._sweep.lost(trial.trial_id, str(error or ""), out_of_memory=out_of_memory)
+        self._sweep.lost(trial.trial_id, str(error or ""), _kind(error))
+
+
+def _kind(error: Exception | None) -> Kind:
+    """Return what became of a worker: Ray says so when a node was drained or reclaimed."""
+    if isinstance(error, OutOfMemoryError):
+        return "out_of_memory"
+    return "preempted" if getattr(error, "preempted", False) else "worker_lost"
 
 
 class _Drain(_OfThisProcess, FIFOScheduler):  # type: ignore[misc]

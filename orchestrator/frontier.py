@@ -1,6 +1,6 @@
-"""Which run starts next: one whose pretraining is stored, and of those the longest path first."""
+"""Which run starts next: one whose pretraining is stored, by rank, then the longest path first."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from orchestrator.plan import PlannedRun
 
@@ -12,22 +12,26 @@ class Frontier:
         runs: what is to be run, finished runs left out.
         finished: keys of finished runs.
         remaining: seconds of the longest path that begins with a run, by key.
+        rank: runs of a lower one go first; all are alike by default. No worker waits for a rank.
     """
 
     def __init__(
-        self, runs: Iterable[PlannedRun], finished: Iterable[str], remaining: Mapping[str, float]
+        self,
+        runs: Iterable[PlannedRun],
+        finished: Iterable[str],
+        remaining: Mapping[str, float],
+        *,
+        rank: Callable[[PlannedRun], int] = lambda _: 0,
     ) -> None:
         self._finished = set(finished)
-        # Runs of equal length keep the order of the plan.
-        self._remaining = dict(remaining)
-        self._waiting = dict.fromkeys(sorted(runs, key=lambda run: -remaining[run.key]))
+        self._remaining, self._rank = dict(remaining), rank
+        self._waiting = self._in_order(runs)
         self._running: dict[str, PlannedRun] = {}
 
     def add(self, runs: Iterable[PlannedRun], remaining: Mapping[str, float]) -> None:
         """Let more runs wait, in order of their longest path among those that wait already."""
         self._remaining |= remaining
-        every = sorted([*self._waiting, *runs], key=lambda run: -self._remaining[run.key])
-        self._waiting = dict.fromkeys(every)
+        self._waiting = self._in_order([*self._waiting, *runs])
 
     @property
     def exhausted(self) -> bool:
@@ -60,10 +64,23 @@ class Frontier:
     def give_up(self, key: str) -> list[PlannedRun]:
         """Take a running run off that failed for good, and return what can never start."""
         del self._running[key]
-        lost, blocked = {key}, []
+        return self._drop({key}, ())
+
+    def drop_methods(self, methods: Collection[str]) -> list[PlannedRun]:
+        """Take off what waits and is of use to none but these methods, and return it."""
+        return self._drop(set(), methods)
+
+    def _drop(self, lost: set[str], methods: Collection[str]) -> list[PlannedRun]:
+        dropped = []
         for run in list(self._waiting):
-            if run.needs in lost:
+            useless = bool(run.methods) and all(method in methods for method in run.methods)
+            if useless or run.needs in lost:
                 del self._waiting[run]
                 lost.add(run.key)
-                blocked.append(run)
-        return blocked
+                dropped.append(run)
+        return dropped
+
+    def _in_order(self, runs: Iterable[PlannedRun]) -> dict[PlannedRun, None]:
+        # Runs of equal length keep the order of the plan.
+        order = sorted(runs, key=lambda run: (self._rank(run), -self._remaining[run.key]))
+        return dict.fromkeys(order)

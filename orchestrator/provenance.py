@@ -17,10 +17,15 @@ def provenance() -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit:
         found["commit"] = commit
-        changes = _git("diff", "HEAD")
-        if changes:
-            found["changes"] = hashlib.sha256(changes.encode()).hexdigest()[:HEX_DIGITS]
+        if changes():
+            found["changes"] = hashlib.sha256(changes().encode()).hexdigest()[:HEX_DIGITS]
     return found
+
+
+@cache
+def changes() -> str:
+    """Return what differs in our sources from their commit, as a patch; empty outside a checkout."""
+    return _git("diff", "HEAD")
 
 
 def _version() -> str:

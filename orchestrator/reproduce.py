@@ -111,6 +111,7 @@ def reproduce(
             pretrained = folder / spec.pretrained.key / "artifacts"
         else:
             pretrained = _stored_pretraining(spec.pretrained.key, store)
+    before = json.loads((stored.artifacts / RESULT).read_text())
     places = Places(
         dataset=_dataset(spec, home),
         checkpoints=folder / key / "checkpoints",
@@ -120,8 +121,8 @@ def reproduce(
         code=code,
         device=_device(),
         keep_weights=(stored.artifacts / WEIGHTS).is_file(),
+        micro_batch=before.get("micro_batch"),
     )
-    before = json.loads((stored.artifacts / RESULT).read_text())
     again = execute(spec, places)
     yield Reproduced(
         key=key,

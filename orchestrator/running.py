@@ -128,7 +128,7 @@ def run_plan(
         if result.interrupted:
             store.reconcile()  # What was stopped must not look as if it were running.
         table = table_of(plan, store)
-        folder = write_table(store, table)
+        folder = write_table(store, table, plan)
         store.end_sweep(complete=result.reused + result.finished == result.planned)
     return Outcome(result, table, folder)
 
@@ -153,19 +153,28 @@ def _device_name(stored: str) -> str:
 def table_of(plan: Plan, store: "Store | None") -> "Table":
     """Return the table of a plan as far as its runs are stored."""
     from orchestrator.report.cells import make_table
+    from orchestrator.report.images import read_images
 
     finished = store.finished() if store else {}
     failures = store.failures() if store else {}
+    wanted = {key for key in plan.table.values() if key in finished}
+    images = {key: read_images(finished[key].artifacts) for key in sorted(wanted)}
     return make_table(
         plan,
         {key: run.metrics for key, run in finished.items()},
         {key: str(failure) for key, failure in failures.items()},
+        {key: counts for key, counts in images.items() if counts is not None},
     )
 
 
-def write_table(store: "Store", table: "Table") -> Path:
-    """Store the table as artifacts of the sweep; return the folder of its files."""
+def write_table(store: "Store", table: "Table", plan: Plan) -> Path:
+    """Store table and report as artifacts of the sweep; return the folder of its files."""
     from orchestrator.report import write_report
+    from orchestrator.report.evidence import gather
+    from orchestrator.report.markdown import render
     from orchestrator.report.records import to_records
 
-    return store.write_table(lambda folder: write_report(table, folder), to_records(table))
+    evidence = gather(plan, store)
+    return store.write_table(
+        lambda folder: write_report(table, folder, evidence), to_records(table), render(table)
+    )

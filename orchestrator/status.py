@@ -2,12 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.failures import Failure, Group, grouped
 from orchestrator.home import Home, holder
 from orchestrator.plan import Plan
 from orchestrator.planning import explain
@@ -16,6 +18,7 @@ from orchestrator.wording import duration, in_short, one_line
 STATES = ("finished", "running", "failed", "waiting")
 STAGES = ("pretraining", "fine-tuning")
 MOST_NAMED = 4  # Failed runs of one cause that are listed by name.
+LOG_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,10 @@ class Status:
     """One of `STATES`, by key."""
     attempts: dict[str, int]
     """Of the runs that run at present, by key."""
-    causes: dict[str, str]
+    failed: dict[str, Failure]
     """Why a run failed, by key."""
+    logs: dict[str, Path]
+    """Of the last attempt at runs that failed, by key."""
     driver: dict[str, str] | None
     """Who drives the home at present."""
     seconds_left: float | None
@@ -41,12 +46,13 @@ class Status:
         )
         return {state: found[state] for state in STATES}
 
-    def failures(self) -> dict[str, list[str]]:
-        """Return the labels of the failed runs by their cause."""
-        grouped: dict[str, list[str]] = {}
-        for key, cause in self.causes.items():
-            grouped.setdefault(cause, []).append(self.plan.by_key[key].label)
-        return grouped
+    def groups(self) -> list[Group]:
+        """Return the failed runs, those that failed in one and the same way together."""
+        return grouped(self.failed, (run.key for run in self.plan.runs))
+
+    def labels(self, group: Group) -> list[str]:
+        """Return what the runs of a group are called."""
+        return [self.plan.by_key[key].label for key in group.keys]
 
     def running(self) -> dict[str, int]:
         """Return the attempt of each run that runs, by its label."""
@@ -63,7 +69,16 @@ class Status:
             **self.counts(),
             "stages": {stage: self.counts(stage) for stage in STAGES},
             "running_now": [{"label": k, "attempt": n} for k, n in self.running().items()],
-            "failures": [{"cause": c, "labels": each} for c, each in self.failures().items()],
+            "failures": [
+                {
+                    "cause": str(group.failure),
+                    "kind": group.failure.kind,
+                    "site": group.failure.site,
+                    "fingerprint": group.failure.fingerprint,
+                    "labels": self.labels(group),
+                }
+                for group in self.groups()
+            ],
             "driver": self.driver,
             "seconds_left": None if left is None else round(left, 1),
         }
@@ -73,7 +88,8 @@ def status_of(plan: Plan, home: Home) -> Status:
     """Return the state of each run, as the store has it."""
     driver = holder(home)
     states = dict.fromkeys((run.key for run in plan.runs), "waiting")
-    causes: dict[str, str] = {}
+    failed: dict[str, Failure] = {}
+    logs: dict[str, Path] = {}
     attempts: dict[str, int] = {}
     if home.exists():
         from orchestrator.store import Store
@@ -85,11 +101,13 @@ def status_of(plan: Plan, home: Home) -> Status:
                 if key in finished:
                     states[key] = "finished"
                 elif key in failures:
-                    states[key], causes[key] = "failed", str(failures[key])
+                    states[key], failed[key] = "failed", failures[key]
+                    log = store.log_of(key)
+                    logs |= {key: log} if log else {}
                 elif key in running and driver is not None:
                     # Without a driver nobody runs it: it was cut short and waits again.
                     states[key], attempts[key] = "running", running[key]
-    return Status(plan, states, attempts, causes, driver, _seconds_left(plan, home, driver))
+    return Status(plan, states, attempts, failed, logs, driver, _seconds_left(plan, home, driver))
 
 
 def _seconds_left(plan: Plan, home: Home, driver: dict[str, str] | None) -> float | None:
@@ -99,7 +117,7 @@ def _seconds_left(plan: Plan, home: Home, driver: dict[str, str] | None) -> floa
     return explained.forecast.wall_seconds(explained.slots)
 
 
-def render_status(status: Status) -> Group:
+def render_status(status: Status) -> Lines:
     """Return it for a terminal: counts by stage, what runs, causes of failures together."""
     plan = status.plan
     generated = ", GENERATED DATA" if plan.generated else ""
@@ -110,10 +128,30 @@ def render_status(status: Status) -> Group:
     for label, attempt in status.running().items():
         again = f", attempt {attempt}" if attempt > 1 else ""
         lines.append(Text(f"running: {label}{again}"))
-    for cause, labels in status.failures().items():
-        named = in_short(labels, most=MOST_NAMED)
-        lines.append(Text(f"failed: {named}: {one_line(cause)}", style="red"))
-    return Group(table, *lines)
+    for group in status.groups():
+        named = in_short(status.labels(group), most=MOST_NAMED)
+        lines.append(Text(f"failed: {named}: {one_line(group.title)}", style="red"))
+    return Lines(table, *lines)
+
+
+def render_failed(status: Status) -> Lines:
+    """Return the failures for a terminal: each way of failing with its runs and the newest log."""
+    lines: list[Text] = []
+    for group in status.groups():
+        runs = "1 run" if len(group.keys) == 1 else f"{len(group.keys)} runs, the same failure"
+        lines.append(Text(f"{runs}: {one_line(group.title)}", style="bold red"))
+        lines += [Text(f"  {label}") for label in status.labels(group)]
+        log = status.logs.get(group.keys[0])
+        if log is not None:
+            lines.append(Text(f"  log of the first: {log}", style="dim"))
+            lines += [Text(f"    {one_line(line)}", style="dim") for line in _tail(log)]
+    return Lines(*(lines or [Text("no run has failed")]))
+
+
+def _tail(log: Path) -> list[str]:
+    """Return the last lines of a log, where the traceback ends."""
+    lines = log.read_text(errors="replace").rstrip().splitlines()
+    return lines[-LOG_LINES:]
 
 
 def _driver(status: Status) -> str:

@@ -30,16 +30,18 @@ from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
 from orchestrator.home import Home, check_version, locked
 from orchestrator.plan import Plan, PlannedRun
-from orchestrator.provenance import provenance
+from orchestrator.provenance import changes, provenance
 from orchestrator.tracking import EXPERIMENT, Known
 from trainables.loop import Point
 
 LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
 
 KIND, KEY, ATTEMPT = "hdsweep.kind", "hdsweep.key", "hdsweep.attempt"
-FAILURE, MESSAGE = "hdsweep.failure", "hdsweep.message"
+FAILURE, MESSAGE, SITE = "hdsweep.failure", "hdsweep.message", "hdsweep.failure_site"
 SWEEP, SUMMARY, GROUP = "hdsweep.sweep", "hdsweep.summary", "hdsweep.group"
 PARENT = "mlflow.parentRunId"
+PAGE = "report.html"
+CODE = "code"  # Folder of a sweep's artifacts: changes since the commit, as patches.
 
 
 class StaleAttemptError(HdsweepError):
@@ -145,10 +147,17 @@ class Store:
                 kind=run.tags[FAILURE],  # type: ignore[arg-type]
                 message=run.tags.get(MESSAGE, ""),
                 attempt=int(run.tags[ATTEMPT]),
+                site=run.tags.get(SITE, ""),
             )
             for key, run in self._runs.items()
             if run.status == "FAILED" and FAILURE in run.tags
         }
+
+    def log_of(self, key: str) -> Path | None:
+        """Return the log of the last failed attempt at a run; None if there is none."""
+        number = self._runs[key].tags[ATTEMPT]
+        path = self._published(key) / f"attempt-{number}.log"
+        return path if path.is_file() else None
 
     def running(self) -> dict[str, int]:
         """Return the attempt number of each run that is marked as running, by key."""
@@ -179,7 +188,24 @@ class Store:
             self._client.update_run(known.run_id, status="RUNNING")
         self._sweep = name
         self._parents[name] = known.now(status="RUNNING", tags=labels)
+        self._keep_changes(known.run_id)
         return known.run_id
+
+    def diffs(self) -> dict[str, str]:
+        """Return the changes since their commit that sweeps were made with, by their hash."""
+        folders = (self._artifacts_of(parent.run_id) / CODE for parent in self._parents.values())
+        return {
+            path.stem: path.read_text(errors="replace")
+            for folder in folders
+            for path in sorted(folder.glob("*.patch"))
+        }
+
+    def _keep_changes(self, run_id: str) -> None:
+        """Keep what differs from the commit: without it, the commit does not tell the code."""
+        if changes():
+            folder = self._artifacts_of(run_id) / CODE
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{provenance()['changes']}.patch").write_text(changes())
 
     def start(self, run: PlannedRun, *, parent: str | None = None) -> Attempt:
         """Record a new attempt at a run, durably, and return where its worker is to write.
@@ -240,7 +266,11 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(attempt.log, folder / f"attempt-{attempt.number}.log")
         known = self._runs[key]
-        tags = {FAILURE: failure.kind, MESSAGE: failure.message[:LONGEST_TAG]}
+        tags = {
+            FAILURE: failure.kind,
+            MESSAGE: failure.message[:LONGEST_TAG],
+            SITE: failure.site[:LONGEST_TAG],
+        }
         self._log(known.run_id, tags=tags)
         self._client.set_terminated(known.run_id, status="FAILED")
         self._runs[key] = known.now(status="FAILED", tags=tags)
@@ -271,24 +301,29 @@ class Store:
         return done
 
     def write_table(
-        self, files: Callable[[Path], object], rows: Sequence[Mapping[str, Any]]
+        self, files: Callable[[Path], object], rows: Sequence[Mapping[str, Any]], note: str
     ) -> Path:
         """Store the table of the current sweep: its files, MLflow's own table, and the summaries.
 
         Args:
             files: writes the files into the folder it is given.
             rows: one record per cell, as in the JSON report.
+            note: Markdown that the UI shows with the sweep.
         """
         parent = self._parent()
         root = self._artifacts_of(parent.run_id)
         folder = root / "table"
         folder.mkdir(parents=True, exist_ok=True)
         files(folder)
+        if (folder / PAGE).is_file():
+            # On top of the sweep's artifacts, where whoever opens them looks first.
+            (folder / PAGE).replace(root / PAGE)
         columns = ["method", "target", "metric", "mean", "std", "n"]
         content = {"columns": columns, "data": [[row[c] for c in columns] for row in rows]}
         (root / "cells.json").write_text(json.dumps(content))
         listed = json.dumps([{"path": "cells.json", "type": "table"}])
-        self._log(parent.run_id, tags={"mlflow.loggedArtifacts": listed})
+        tags = {"mlflow.loggedArtifacts": listed, "mlflow.note.content": note[:LONGEST_TAG]}
+        self._log(parent.run_id, tags=tags)
         for row in rows:
             self._summarise(row)
         return folder

@@ -7,19 +7,21 @@ cannot publish.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from orchestrator.attempts import Attempt
 from orchestrator.events import Event, Kind, OnEvent
 from orchestrator.failures import Failure
+from orchestrator.failures import Kind as FailureKind
 from orchestrator.frontier import Frontier
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
 from orchestrator.store import DamagedResultError, Store, StoredRun
+from trainables.config import LedmConfig, RunSpec
 from trainables.loop import Point
 
 
@@ -38,6 +40,10 @@ class SweepResult:
     interrupted: bool = False
 
 
+Order = Literal["seeds-first", "longest-first"]
+ALIKE = 2  # Runs of a method that fail for good in the same way, after which it is stopped.
+
+
 @dataclass(frozen=True)
 class Options:
     """How to run a plan; changes no result."""
@@ -47,7 +53,9 @@ class Options:
     workers: int | None = None
     """CPU slots on this machine; all cores by default."""
     retries: int = 2
-    """Further attempts after an error or a lost worker."""
+    """Further attempts after an error or a lost worker; a preemption is not counted."""
+    order: Order = "seeds-first"
+    """Every cell its first seed before any gets its second, or the longest path first whatever seed."""
     keep_weights: bool = False
     """Store the weights of fine-tunings too."""
     checkpoint_seconds: float = 120.0
@@ -56,6 +64,9 @@ class Options:
 
 class Sweep:
     """The driver's side of one sweep: hands runs out, takes results in."""
+
+    STOPS_METHODS: ClassVar[bool] = True
+    """Whether a method whose runs fail in one and the same way is stopped; the others go on."""
 
     def __init__(
         self,
@@ -73,6 +84,12 @@ class Sweep:
         self._artifacts: dict[str, Path] = {}
         self._attempts: dict[str, tuple[PlannedRun, Attempt]] = {}
         self._tries: dict[str, int] = {}
+        self._causes: dict[str, Failure] = {}
+        """The last failure of each run, by key."""
+        self._micro_batches: dict[str, int] = {}
+        """Of runs whose memory did not suffice for more, by key."""
+        self._stuck: dict[tuple[str, str], set[str]] = {}
+        """Keys of the runs of a method that failed for good in one way: method and fingerprint."""
         self.result = SweepResult(planned=len(runs))
         waiting = []
         for run in runs:
@@ -83,7 +100,8 @@ class Sweep:
                 self._tell("reused", run, metrics=stored.metrics, seconds=stored.seconds)
             else:
                 waiting.append(run)
-        self._frontier = Frontier(waiting, self._artifacts, remaining)
+        rank = _seeds_first(runs) if options.order == "seeds-first" else _all_alike
+        self._frontier = Frontier(waiting, self._artifacts, remaining, rank=rank)
 
     @property
     def over(self) -> bool:
@@ -122,7 +140,7 @@ class Sweep:
         """Take in a result: a sign of life, the end of a run, or a failure."""
         run, attempt = self._attempts[trial_id]
         if "failure" in result:
-            failure = Failure(**json.loads(result["failure"]), attempt=attempt.number)
+            failure = Failure.of(**json.loads(result["failure"]), attempt=attempt.number)
             self._failed(trial_id, failure)
             return
         points = [Point(*row) for row in result["points"]]
@@ -132,14 +150,13 @@ class Sweep:
         self._store.log_points(run.key, points)
         self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
 
-    def lost(self, trial_id: str, message: str, *, out_of_memory: bool) -> None:
+    def lost(self, trial_id: str, message: str, kind: FailureKind) -> None:
         """Take in that a worker died."""
         if trial_id not in self._attempts:
             return  # Its end had been taken in before.
         _, attempt = self._attempts[trial_id]
-        kind: Any = "out_of_memory" if out_of_memory else "worker_lost"
         first_line = message.strip().partition("\n")[0] or "the worker died"
-        self._failed(trial_id, Failure(kind, first_line, message, attempt.number))
+        self._failed(trial_id, Failure.of(kind, first_line, message, attempt.number))
 
     def _finished(self, trial_id: str) -> None:
         run, attempt = self._attempts[trial_id]
@@ -147,7 +164,7 @@ class Sweep:
             stored = self._store.commit(run.key, attempt)
         except DamagedResultError as error:
             # A full or failing disk: the attempt counts as failed, the sweep goes on.
-            self._failed(trial_id, Failure("error", str(error), attempt=attempt.number))
+            self._failed(trial_id, Failure.of("error", str(error), attempt=attempt.number))
             return
         del self._attempts[trial_id]
         self._artifacts[run.key] = stored.artifacts
@@ -166,16 +183,58 @@ class Sweep:
     def _failed(self, trial_id: str, failure: Failure) -> None:
         run, attempt = self._attempts.pop(trial_id)
         self._store.fail(run.key, attempt, failure)
-        if not failure.permanent and self._tries[run.key] <= self._options.retries:
+        if self._may_help(run, failure):
             self._frontier.put_back(run.key)
-            self._tell("retrying", run, attempt=attempt.number, message=str(failure))
+            size = self._micro_batches.get(run.key)
+            less = f"; again with {size} images at once" if size else ""
+            self._tell("retrying", run, attempt=attempt.number, message=f"{failure}{less}")
             return
         self.result.failed[run.key] = failure
         self._tell("failed", run, attempt=attempt.number, message=str(failure))
-        for blocked in self._frontier.give_up(run.key):
-            self.result.blocked[blocked.key] = run.key
-            self._tell("blocked", blocked, message=f"{run.label} failed")
+        self._block(run.key, f"{run.label} failed", self._frontier.give_up(run.key))
+        if self.STOPS_METHODS and failure.kind == "error":
+            self._stop_methods(run, failure)
         self.after_failure(run, failure)
+
+    def _may_help(self, run: PlannedRun, failure: Failure) -> bool:
+        """Whether to try again: the policy for each kind of failure."""
+        before, self._causes[run.key] = self._causes.get(run.key), failure
+        if failure.permanent:
+            return False
+        if failure.kind == "preempted":
+            self._tries[run.key] -= 1  # Nobody's fault, and not counted.
+            return True
+        if failure.kind == "out_of_memory" and self._shrink(run):
+            self._tries[run.key] -= 1
+            return True
+        same = before is not None and before.fingerprint == failure.fingerprint
+        if failure.kind == "error" and same:
+            return False  # Deterministic: a third attempt would end like the first two.
+        return self._tries[run.key] <= self._options.retries
+
+    def _shrink(self, run: PlannedRun) -> bool:
+        """Halve the micro-batch of a run; the batch stays. False if that cannot be done."""
+        current = self._micro_batches.get(run.key) or micro_batch_of(run.spec)
+        if current is None or current < 2:
+            return False
+        self._micro_batches[run.key] = (current + 1) // 2
+        return True
+
+    def _stop_methods(self, run: PlannedRun, failure: Failure) -> None:
+        """Stop the methods of a run, if another of their runs failed for good in the same way."""
+        stopped = set()
+        for method in run.methods:
+            alike = self._stuck.setdefault((method, failure.fingerprint), set())
+            alike.add(run.key)
+            if len(alike) >= ALIKE:
+                stopped.add(method)
+        why = f"{', '.join(sorted(stopped))} stopped: {ALIKE} of its runs failed in the same way"
+        self._block(run.key, why, self._frontier.drop_methods(stopped))
+
+    def _block(self, by: str, why: str, runs: Sequence[PlannedRun]) -> None:
+        for run in runs:
+            self.result.blocked[run.key] = by
+            self._tell("blocked", run, message=why)
 
     def _configuration(self, run: PlannedRun, attempt: Attempt) -> dict[str, Any]:
         assert run.dataset_folder is not None, "`require_ready` lets only prepared data through"
@@ -186,6 +245,7 @@ class Sweep:
                 **{name: str(path) if path else None for name, path in places.items()},
                 "device": "auto",
                 "keep_weights": run.pretraining or self._options.keep_weights,
+                "micro_batch": self._micro_batches.get(run.key),
             },
             "attempt": attempt.number,
             "log": str(attempt.log),
@@ -207,6 +267,27 @@ class Sweep:
 
     def _tell(self, kind: Kind, run: PlannedRun, **details: Any) -> None:
         self._on_event(Event(kind=kind, run=run, time=time.time(), **details))
+
+
+def micro_batch_of(spec: RunSpec) -> int | None:
+    """Return how many images of a run are in memory at once; None if that cannot be made smaller.
+
+    Only an ADM's batch can be split without changing what is computed: the others normalise over it.
+    """
+    if spec.network.family != "adm" or isinstance(spec.training, LedmConfig):
+        return None
+    return spec.training.micro_batch or spec.training.batch
+
+
+def _seeds_first(runs: Sequence[PlannedRun]) -> Callable[[PlannedRun], int]:
+    """Rank fine-tunings by the place of their seed; a pretraining comes before what needs it."""
+    seeds = dict.fromkeys(run.seed for run in runs if not run.pretraining)
+    place = {seed: i for i, seed in enumerate(seeds)}
+    return lambda run: 0 if run.pretraining else place.get(run.seed, 0)
+
+
+def _all_alike(_: PlannedRun) -> int:
+    return 0
 
 
 def run_sweep(

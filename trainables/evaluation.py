@@ -1,6 +1,7 @@
 """Scoring a network on images: the same few lines for validation, hold-out and test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import reduce
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from trainables.config import DatasetRef
 from trainables.data.batches import load_batch
 from trainables.data.store import ArrowDataset
-from trainables.metrics import empty
+from trainables.metrics import Accumulator, empty
 
 Predict = Callable[[Tensor], Tensor]
 """images_BCHW float32 in [-1, 1] on the CPU -> labels_BHW int64 in [0, classes) on the CPU."""
@@ -38,7 +39,30 @@ def score(
 
     The images are not augmented. `ref.metric` is among the names.
     """
-    counts = empty(ref.metric, ref.classes)
+    return total(score_each(data, indices, ref, predict), ref)
+
+
+def score_each(
+    data: ArrowDataset, indices: NDArray[np.int64], ref: DatasetRef, predict: Predict
+) -> list[Accumulator]:
+    """Return the counts of each image by itself, in the order of `indices`."""
+    nothing = empty(ref.metric, ref.classes)
+    return [
+        nothing.add(predicted_HW[None], true_HW[None])
+        for predicted_BHW, true_BHW in _answers(data, indices, ref, predict)
+        for predicted_HW, true_HW in zip(predicted_BHW, true_BHW, strict=True)
+    ]
+
+
+def total(each: list[Accumulator], ref: DatasetRef) -> dict[str, float]:
+    """Return the scores over all images, by name and in percent."""
+    return reduce(lambda a, b: a.merge(b), each, empty(ref.metric, ref.classes)).compute()
+
+
+def _answers(
+    data: ArrowDataset, indices: NDArray[np.int64], ref: DatasetRef, predict: Predict
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield predicted and true label maps, a batch at a time."""
     for start in range(0, len(indices), EVALUATION_BATCH):
         images_BCHW, labels_BHW = load_batch(
             data,
@@ -47,5 +71,4 @@ def score(
             augmentation="none",
             seeds=None,
         )
-        counts = counts.add(predict(images_BCHW), labels_BHW)
-    return counts.compute()
+        yield predict(images_BCHW), labels_BHW

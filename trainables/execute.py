@@ -133,6 +133,7 @@ class Session:
             "updates": result.updates,
             "seconds": result.seconds,
             "resumed_at": self._resumed_at,
+            "micro_batch": run.places.micro_batch,
             "history": [[p.name, p.step, p.value, p.time_ms] for p in run.history],
             "artifacts": _manifest(folder),
             "environment": environment(run.places.device),

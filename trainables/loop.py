@@ -53,6 +53,9 @@ class Places:
     device: str = "cpu"
     keep_weights: bool = True
     """Whether a fine-tuning leaves its weights; a pretraining always does."""
+    micro_batch: int | None = None
+    """Images in memory at once, where those of the spec were too many. The batch stays; sums are
+    rounded and dropout is drawn in another order, which the result records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,9 @@ class Run(ABC):
 
     def __init__(self, spec: RunSpec, places: Places) -> None:
         self.spec, self.places = spec, places
+        self.micro_batch: int | None = places.micro_batch or getattr(
+            spec.training, "micro_batch", None
+        )
         self.update = 0
         self.history: list[Point] = []
         self._last_finite_loss: float | None = None

@@ -7,6 +7,7 @@ generated data say so in the file, under the grid.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,14 +34,18 @@ def write_predictions(
     *,
     classes: int,
     generated: bool,
+    scores: Sequence[float],
 ) -> None:
-    """Write three rows of tiles: image, ground truth, prediction."""
+    """Write three rows of tiles: image, ground truth, prediction; the scores, in percent, below."""
     rows = [
         _rgb(images_BCHW),
         _coloured(labels_BHW, classes),
         _coloured(predicted_BHW, classes),
     ]
-    _write_grid(path, rows, "image / ground truth / prediction", generated=generated)
+    labels = [f"{each:.1f}" for each in scores]
+    _write_grid(
+        path, rows, "image / ground truth / prediction", generated=generated, labels=labels
+    )
 
 
 def write_samples(
@@ -76,20 +81,30 @@ def _coloured(labels_BHW: Tensor, classes: int) -> NDArray[np.uint8]:
 
 
 def _write_grid(
-    path: Path, rows: list[NDArray[np.uint8]], caption: str, *, generated: bool
+    path: Path,
+    rows: list[NDArray[np.uint8]],
+    caption: str,
+    *,
+    generated: bool,
+    labels: Sequence[str] = (),
 ) -> None:
     side = rows[0].shape[1]
     factor = max(1, -(-TILE // side))
     step = side * factor + GAP
     columns = max(len(row) for row in rows)
-    size = (columns * step + GAP, len(rows) * step + GAP + CAPTION)
+    below = len(rows) * step + GAP
+    lines = 1 + bool(labels)
+    size = (columns * step + GAP, below + lines * CAPTION)
     sheet = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, tile in enumerate(row):
             enlarged = np.kron(tile, np.ones((factor, factor, 1), np.uint8))
             sheet.paste(Image.fromarray(enlarged), (GAP + x * step, GAP + y * step))
+    draw = ImageDraw.Draw(sheet)
+    for x, label in enumerate(labels):
+        draw.text((GAP + x * step, below), label, fill="black")
     text = f"{caption} ({GENERATED})" if generated else caption
-    ImageDraw.Draw(sheet).text((GAP, size[1] - CAPTION), text, fill="black")
+    draw.text((GAP, size[1] - CAPTION), text, fill="black")
     description = PngInfo()
     description.add_text("Description", text)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ arrives whole. Only a killed process is an error to Tune.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import os
@@ -47,6 +48,7 @@ from trainables.execute import Session
 from trainables.loop import Diverged, Places
 
 CHECKPOINT_SECONDS = 120.0
+NOT_PATHS = ("device", "keep_weights", "micro_batch")  # Of the fields of a `Places`.
 LONGEST_MESSAGE = 2000  # Characters; the whole of it is in the log of the attempt.
 
 
@@ -85,6 +87,7 @@ class RunTrainable(Trainable):  # type: ignore[misc]
             if self._session is not None:
                 return self._advanced(self._session)
         self._session = None
+        _free_memory()
         return {"key": self._key, "failure": json.dumps(self._failure), "done": True}
 
     def cleanup(self) -> None:
@@ -195,7 +198,14 @@ def _device(name: str) -> str:
 
 
 def _path(name: str, value: Any) -> Any:
-    return Path(value) if value is not None and name not in ("device", "keep_weights") else value
+    return value if value is None or name in NOT_PATHS else Path(value)
+
+
+def _free_memory() -> None:
+    """Give back what a failed run held: the next one, or the same with less, needs it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _described(error: Exception) -> dict[str, str]:

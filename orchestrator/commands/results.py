@@ -37,12 +37,19 @@ def report(
     from_tune: FromTuneOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for table.md, .tex, .csv, .parquet and .json."),
+        typer.Option(
+            "--out", help="Folder for the files; reports/ in the home folder if not given."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the table of STUDY as far as its runs are stored."""
+    """Print the table of STUDY as far as its runs are stored, and write its report.
+
+    One self-contained report.html, the table as .md, .tex, .csv, .parquet and .json, and the figures
+    as .svg and .png. At any moment of a sweep: cells say how many of their seeds they have.
+    """
     from orchestrator.report import write_report
+    from orchestrator.report.evidence import gather
     from orchestrator.report.records import to_records
     from orchestrator.running import table_of
     from orchestrator.store import Store
@@ -59,10 +66,12 @@ def report(
         allow_random_backbone=random_backbone,
         from_tune=from_tune,
     )
-    table = table_of(planned, Store.read(opened))
-    if out is not None:
-        for path in write_report(table, out):
-            say(str(path))
+    store = Store.read(opened)
+    table = table_of(planned, store)
+    if out is not None or (store is not None and not as_json):
+        folder = out or opened.path / "reports" / f"{planned.study}-{planned.scale}"
+        page, *_ = write_report(table, folder, gather(planned, store))
+        say(f"report: {page}")
     if as_json:
         print_json(to_records(table))
     elif out is None:

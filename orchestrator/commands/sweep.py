@@ -23,11 +23,13 @@ from orchestrator.commands.common import (
     say,
 )
 from orchestrator.errors import InputError
+from orchestrator.failures import grouped
 from orchestrator.home import Home, open_home
 from orchestrator.plan import Plan, load_plan
 from orchestrator.wording import in_short, one_line
 
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
+ORDERS = ("seeds-first", "longest-first")
 MOST_NAMED = 4  # Runs that a summary lists by name.
 
 
@@ -46,6 +48,12 @@ def run(
         int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
     ] = None,
     address: Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")] = "local",
+    order: Annotated[
+        str,
+        typer.Option(
+            help="seeds-first: every cell its first seed before its second; or longest-first."
+        ),
+    ] = "seeds-first",
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="Store the weights of fine-tunings too.")
     ] = False,
@@ -64,6 +72,8 @@ def run(
 
     if progress not in KINDS:
         raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
+    if order not in ORDERS:
+        raise InputError(f"--order {order}: must be one of {', '.join(ORDERS)}")
 
     def make(known: Path) -> Plan:
         return load_plan(
@@ -83,7 +93,13 @@ def run(
     plan = ready_plan(lambda: make(opened.path), opened, say)
     from orchestrator.sweep import Options
 
-    options = Options(address=address, workers=workers, retries=retries, keep_weights=keep_weights)
+    options = Options(
+        address=address,
+        workers=workers,
+        retries=retries,
+        order="seeds-first" if order == "seeds-first" else "longest-first",
+        keep_weights=keep_weights,
+    )
     memory = [gpu.memory_gb for gpu in gpus()]
     try:
         outcome = run_plan(
@@ -155,10 +171,13 @@ def status(
     overrides: SetOption = None,
     random_backbone: RandomBackboneOption = False,
     from_tune: FromTuneOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Each way of failing, its runs and its log.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what of STUDY is finished, running, failed and still to do."""
-    from orchestrator.status import render_status, status_of
+    from orchestrator.status import render_failed, render_status, status_of
 
     opened = Home(home.expanduser().absolute())
     planned = load_plan(
@@ -176,16 +195,14 @@ def status(
     if as_json:
         print_json(found.to_record())
     else:
-        print_rich(render_status(found))
+        print_rich(render_failed(found) if failed else render_status(found))
 
 
 def _tell_failures(plan: Plan, result: Any) -> None:
     """Name what failed, runs of the same cause together, and what could not start for it."""
-    causes: dict[str, list[str]] = {}
-    for key, failure in result.failed.items():
-        causes.setdefault(str(failure), []).append(plan.by_key[key].label)
-    for cause, labels in causes.items():
-        say(f"failed: {in_short(labels, most=MOST_NAMED)}: {one_line(cause)}")
+    for group in grouped(result.failed, (run.key for run in plan.runs)):
+        labels = [plan.by_key[key].label for key in group.keys]
+        say(f"failed: {in_short(labels, most=MOST_NAMED)}: {one_line(group.title)}")
     waiting: dict[str, list[str]] = {}
     for key, needed in result.blocked.items():
         waiting.setdefault(plan.by_key[needed].label, []).append(plan.by_key[key].label)

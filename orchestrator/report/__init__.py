@@ -1,11 +1,16 @@
-"""The table: cells from the store, and one writer per format."""
+"""The table and its report: cells from the store, statistics, and one writer per format."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.report import latex, markdown, records
 from orchestrator.report.cells import Table
 
+if TYPE_CHECKING:
+    from orchestrator.report.evidence import Evidence
+
+PAGE, FIGURES = "report.html", "figures"
 WRITERS: Mapping[str, Callable[[Table, Path], None]] = {
     "table.md": markdown.write,
     "table.tex": latex.write,
@@ -15,9 +20,21 @@ WRITERS: Mapping[str, Callable[[Table, Path], None]] = {
 }
 
 
-def write_report(table: Table, folder: Path) -> list[Path]:
-    """Write the table in every format into `folder` and return the files."""
+def write_report(table: Table, folder: Path, evidence: "Evidence | None" = None) -> list[Path]:
+    """Write the table in every format into `folder`, and the page with its figures; return the files.
+
+    Args:
+        evidence: what stands behind the table; without it there are no page and no figures.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in WRITERS.items():
         write(table, folder / name)
-    return [folder / name for name in WRITERS]
+    files = [folder / name for name in WRITERS]
+    if evidence is not None:
+        from orchestrator.report import figures, page
+
+        drawn = figures.draw(table, evidence)
+        figures.save(drawn, folder / FIGURES)
+        (folder / PAGE).write_text(page.render(table, evidence, drawn))
+        files = [folder / PAGE, *files, *sorted((folder / FIGURES).iterdir())]
+    return files

@@ -4,16 +4,18 @@ The table tells the truth: every value by its seed, the sample standard deviatio
 there are of how many, why one is missing, and whether the numbers may be held against the paper.
 """
 
-import math
+import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
 
 from orchestrator.plan import Cell as Place
 from orchestrator.plan import Plan
+from orchestrator.report.images import ImageCounts
+from orchestrator.report.statistics import Scored, scored, select, separated_best
 from trainables.config import Metric
 from trainables.methods import all_methods
 
@@ -21,8 +23,8 @@ PUBLISHED = Path(__file__).with_name("published.toml")
 GENERATED = "generated data"
 RANDOM_BACKBONE = "random instead of ImageNet weights: not an ImageNet row"
 BEST_RULE = (
-    "bold: best of its column, where it is ahead of the second by more than the seed noise, "
-    "2 sqrt(s1^2/n1 + s2^2/n2), both with all their seeds"
+    "bold: best of its column, where it is told from every other method that has all its seeds: "
+    "paired differences over seeds and test images, Student's t, Holm-adjusted, 5 %"
 )
 REASONS_SHOWN = 4  # Reasons for not being comparable; the others are counted.
 
@@ -101,6 +103,8 @@ class Table:
     notes: tuple[str, ...]
     """What must stand below it in every format."""
     comparable: bool
+    scored: Mapping[tuple[str, str], Scored] = field(default_factory=dict, repr=False)
+    """What statistics are made of, by method and target."""
 
     def row(self, method: str) -> tuple[Cell, ...]:
         """Return the cells of a method, by column."""
@@ -111,22 +115,29 @@ def make_table(
     plan: Plan,
     finished: Mapping[str, Mapping[str, float]],
     failures: Mapping[str, str] | None = None,
+    images: Mapping[str, ImageCounts] | None = None,
 ) -> Table:
     """Return the table of a plan as far as its runs are finished.
 
     Args:
         finished: final metrics by run key; the number is `test_<metric>`, in percent.
         failures: cause by run key.
+        images: counts of the test images by run key, as far as runs left them.
     """
-    failures = failures or {}
+    failures, images = failures or {}, images or {}
     cells = {
         (method, target): _cell(plan, method, target, finished, failures)
         for method in plan.methods
         for target in plan.targets
     }
+    statistics: dict[tuple[str, str], Scored] = {}
     for target in plan.targets:
-        for cell in _separated_best([cells[m, target] for m in plan.methods]):
-            cells[cell.method, target] = replace(cell, best=True)
+        column = {m: cells[m, target] for m in plan.methods}
+        found = _scored_column(plan, column, images)
+        statistics |= {(method, target): each for method, each in found.items()}
+        best = _best(column, found)
+        if best is not None:
+            cells[best, target] = replace(cells[best, target], best=True)
     datasets = {each.name: each for each in plan.datasets}
     columns = tuple(
         Column(
@@ -145,6 +156,7 @@ def make_table(
         cells=cells,
         notes=tuple(_notes(plan, columns, cells)),
         comparable=plan.comparable,
+        scored=statistics,
     )
 
 
@@ -203,18 +215,36 @@ def _why_missing(plan: Plan, key: str, failures: Mapping[str, str]) -> str:
     return "not run"
 
 
-def _separated_best(cells: list[Cell]) -> list[Cell]:
-    """Return the best cell of a column in a list, or none if the seeds do not tell it apart."""
-    whole = [c for c in cells if c.mean is not None and not c.missing]
-    ranked = sorted(whole, key=lambda cell: -(cell.mean or 0))
-    if len(ranked) < 2 or len(whole) < len(cells):
-        return []
-    first, second = ranked[:2]
-    if first.std is None or second.std is None:
-        return []
-    noise = 2 * math.sqrt(first.std**2 / first.n + second.std**2 / second.n)
-    ahead = fmean(first.values.values()) - fmean(second.values.values())
-    return [first] if ahead > noise else []
+def _scored_column(
+    plan: Plan, column: Mapping[str, Cell], images: Mapping[str, ImageCounts]
+) -> dict[str, Scored]:
+    """Return what the statistics of a target are made of: all methods on the same selections."""
+    counts = {
+        method: {
+            seed: images[key]
+            for seed in cell.values
+            if (key := plan.table[Place(method, cell.target, seed)]) in images
+        }
+        for method, cell in column.items()
+    }
+    parts = {each.ids for by_seed in counts.values() for each in by_seed.values()}
+    # Drawn from the images themselves, so that the same images give the same selections anywhere.
+    selections = {ids: select(len(ids), seed=_seed_of(ids)) for ids in parts}
+    return {
+        method: scored(cell.values, counts[method], cell.metric, selections)
+        for method, cell in column.items()
+    }
+
+
+def _seed_of(ids: tuple[str, ...]) -> int:
+    return int.from_bytes(hashlib.sha256("\n".join(ids).encode()).digest()[:8])
+
+
+def _best(column: Mapping[str, Cell], found: Mapping[str, Scored]) -> str | None:
+    """Return the method that the data tells from all others; none while seeds are missing."""
+    if any(cell.missing for cell in column.values()):
+        return None
+    return separated_best(found)
 
 
 def _notes(

@@ -57,6 +57,8 @@ class OpenTrial:
 class TuningSweep(Sweep):
     """A sweep whose runs are those of the open trials of a search."""
 
+    STOPS_METHODS = False  # A value that fails says nothing of the others.
+
     def __init__(
         self,
         search: Search,

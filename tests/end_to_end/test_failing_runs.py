@@ -51,3 +51,86 @@ def test_a_run_that_diverges_fails_alone(tmp_path):
     done, summary = run(study, tmp_path / "home")
     assert done.returncode == 1
     assert (summary["reused"], summary["finished"], summary["failed"]) == (3, 0, 1)
+
+
+BROKEN = """
+from trainables.adaptation.finetune import FineTuning
+from trainables.losses.segmentation import IGNORE
+from trainables.methods import Method
+
+
+class Broken(FineTuning):
+    "Fails in the same way whatever the target."
+
+    def advance(self):
+        raise RuntimeError(f"no such layer: {self.spec.seed}")
+
+
+class Hungry(FineTuning):
+    "Has memory for two images at once."
+
+    def advance(self):
+        if self.micro_batch is None or self.micro_batch > 2:
+            raise MemoryError(f"no memory for {self.micro_batch} images")
+        super().advance()
+
+
+METHODS = tuple(
+    Method(name=name, title=name, network="adm", pretraining=None, adaptation=f"mine:{task}")
+    for name, task in (("broken", "Broken"), ("hungry", "Hungry"))
+)
+"""
+
+POLICIES = """
+title = "Two of three methods fail"
+seeds = [0, 1]
+scale = "smoke"
+method_files = ["mine.py"]
+methods = ["scratch_adm", "broken", "hungry"]
+
+[sources.isic2018]
+targets = ["ph2", "dermis"]
+"""
+
+
+def test_each_kind_of_failure_has_its_policy(tmp_path):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    study = tmp_path / "study.toml"
+    study.write_text(POLICIES)
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "orchestrator.cli"]
+    place = [str(study), "--home", str(home), "--json"]
+    done = subprocess.run(
+        [*command, "run", *place, "--workers", "1", "--retries", "5"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 1, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    # Broken: two runs, each twice, since the second attempt ended like the first; then no more.
+    counts = {name: summary[name] for name in ("planned", "finished", "failed", "blocked")}
+    assert counts == {"planned": 12, "finished": 8, "failed": 2, "blocked": 2}
+    assert done.stderr.count("started  broken") == 4
+    assert "broken stopped: 2 of its runs failed in the same way" in done.stderr
+    # Hungry: from the batch of the scale down to two images, which is recorded.
+    assert "again with 2 images at once" in done.stderr
+    results = [
+        json.loads(path.read_text()) for path in home.glob("artifacts/*/artifacts/result.json")
+    ]
+    assert sorted(str(each["micro_batch"]) for each in results) == ["2"] * 4 + ["None"] * 4
+    status = subprocess.run(
+        [*command, "status", *place], check=True, capture_output=True, text=True, timeout=60
+    )
+    (group,) = json.loads(status.stdout)["failures"]
+    assert (group["kind"], len(group["labels"])) == ("error", 2)
+    assert group["site"] == "mine.py:11 in advance"
+    shown = subprocess.run(
+        [*command, "status", *place[:-1], "--failed"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "2 runs, the same failure: error: RuntimeError: no such layer" in shown.stdout

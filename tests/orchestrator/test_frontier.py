@@ -86,3 +86,26 @@ def test_a_run_put_back_is_the_next(plan, remaining):
     frontier.take()
     frontier.put_back(first.key)
     assert frontier.take() is first
+
+
+def test_of_equal_rank_the_longest_and_no_worker_waits_for_a_rank(plan, remaining):
+    def rank(run):
+        return 0 if run.pretraining else run.seed
+
+    order, _ = drain(Frontier(plan.runs, (), remaining, rank=rank))
+    fine_tunings = [run for run in order if not run.pretraining]
+    # Everything is ready in turn, so every cell has its first seed before any has its second.
+    assert [run.seed for run in fine_tunings] == [0] * 55 + [1] * 55 + [2] * 55
+    # But while the pretrainings run, a second seed that is ready is better than an idle worker.
+    frontier = Frontier(plan.runs, (), remaining, rank=rank)
+    taken = [frontier.take() for _ in range(15 + 45)]
+    assert [run.seed for run in taken[15:]] == [0] * 15 + [1] * 15 + [2] * 15
+
+
+def test_dropping_a_method_leaves_what_others_need(plan, remaining):
+    frontier = Frontier(plan.runs, (), remaining)
+    dropped = frontier.drop_methods({"hybrid_ft"})
+    assert {run.methods for run in dropped} == {("hybrid_ft",)}
+    assert len(dropped) == 15
+    # Its pretrainings go on for LEDM; with both gone they are of no use either.
+    assert sum(run.pretraining for run in frontier.drop_methods({"hybrid_ft", "hybrid_ledm"})) == 3

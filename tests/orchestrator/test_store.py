@@ -289,10 +289,10 @@ def test_summaries_are_kept_up_to_date_and_not_doubled(home, plan, pretraining):
     row = {"method": "hybrid_ft", "target": "ph2", "metric": "jaccard", "std": None, "n": 1}
     with Store.open(home) as store:
         store.begin_sweep(plan)
-        store.write_table(no_files, [{**row, "mean": 50.0}])
+        store.write_table(no_files, [{**row, "mean": 50.0}], "")
     with Store.open(home) as store:
         store.begin_sweep(plan)
-        folder = store.write_table(no_files, [{**row, "mean": 60.0, "n": 2, "std": 1.0}])
+        folder = store.write_table(no_files, [{**row, "mean": 60.0, "n": 2, "std": 1.0}], "note")
         assert len(store._summaries) == 1
         (summary,) = store._summaries.values()
         assert summary.metrics == {"mean": 60.0, "std": 1.0, "n": 2.0}

@@ -56,7 +56,7 @@ def sweep(home):
             store.log_points(RUN.key, [Point("loss", 1, 0.5, 1000)])
             fill(attempt)
             store.commit(RUN.key, attempt)
-        store.write_table(lambda folder: None, ROWS)
+        store.write_table(lambda _: None, ROWS, "")
         store.end_sweep(complete=True)
 
 

@@ -2,10 +2,12 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
 from trainables.adaptation.finetune import FineTuning
+from trainables.adaptation.target import worst_and_middle
 from trainables.execute import execute
 
 
@@ -71,12 +73,30 @@ def test_what_is_left_behind(tiny, tmp_path):
         "spec.json",
         "split.json",
         "predictions.png",
+        "test_images.parquet",
         "weights.safetensors",
     }
     assert 0 <= result.metrics["test_jaccard"] <= 100
     split = json.loads((places.artifacts / "split.json").read_text())
     assert {name: len(ids) for name, ids in split.items()} == {"train": 8, "val": 4, "test": 4}
     assert len({i for ids in split.values() for i in ids}) == 16
+
+
+def test_the_counts_of_each_test_image_give_the_score_again(tiny, tmp_path):
+    places = tiny.places(tmp_path, "finetune")
+    result = execute(tiny.spec("finetune"), places)
+    images = pq.read_table(places.artifacts / "test_images.parquet").to_pylist()
+    split = json.loads((places.artifacts / "split.json").read_text())
+    assert [row["id"] for row in images] == split["test"]
+    ratios = [100 * row["both"][0] / row["either"][0] for row in images]
+    assert [row["score"] for row in images] == pytest.approx(ratios)
+    assert result.metrics["test_jaccard"] == pytest.approx(sum(ratios) / len(ratios))
+
+
+def test_the_images_to_look_at_are_the_worst_and_ordinary_ones():
+    scores = [float(n) for n in range(20, 0, -1)]  # The last is the worst.
+    assert worst_and_middle(scores) == [19, 18, 17, 16, 11, 10, 9, 8]
+    assert worst_and_middle([3.0, 1.0, 2.0, 5.0, 4.0]) == [1, 2, 0, 4, 3]
 
 
 def test_all_methods_and_seeds_share_the_split(tiny, tmp_path):

@@ -1,15 +1,17 @@
 """The metrics on the worked examples of method.md 5."""
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.metrics import empty
+from trainables.metrics import Miou, empty
+from trainables.metrics.per_image import write_image_counts
 
 
 def maps(*rows):
-    return torch.tensor([[[int(label) for label in row] for row in rows]])
+    return torch.torch.tensor([[[int(label) for label in row] for row in rows]])
 
 
 # --- Jaccard -----------------------------------------------------------------------------------
@@ -151,3 +153,17 @@ def test_the_score_of_no_image_is_an_error(metric):
 def test_counts_of_different_classes_are_not_merged():
     with pytest.raises(ValueError, match="cannot merge 3 with 4"):
         empty("miou_ledm", 3).merge(empty("miou_ledm", 4))
+
+
+def test_the_counts_of_images_are_enough_for_the_mean_iou_of_any_selection(tmp_path):
+    truth = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]], [[1, 1, 1, 1], [2, 2, 2, 2]]])
+    answer = torch.tensor([[[0, 0, 1, 1], [0, 1, 1, 1]], [[1, 1, 2, 1], [2, 2, 2, 0]]])
+    each = [Miou.empty(3).add(answer[i : i + 1], truth[i : i + 1]) for i in range(2)]
+    write_image_counts(tmp_path / "images.parquet", ["a", "b"], each)
+    rows = pq.read_table(tmp_path / "images.parquet").to_pylist()
+    both = [sum(row["both"][k] for row in rows) for k in range(3)]
+    either = [sum(row["either"][k] for row in rows) for k in range(3)]
+    whole = Miou.empty(3).add(answer, truth).compute()["miou_ledm"]
+    assert sum(100 * b / e for b, e in zip(both, either, strict=True)) / 3 == pytest.approx(whole)
+    # Class 2 is neither predicted nor true in the first image: its own score leaves it out.
+    assert rows[0]["score"] == pytest.approx((100 * 3 / 4 + 100 * 4 / 5) / 2)

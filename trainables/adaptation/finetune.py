@@ -123,7 +123,7 @@ class FineTuning(Run):
             images_BCHW.to(self.places.device),
             labels_BHW.to(self.places.device),
             timestep=self.config.timestep,
-            micro_batch=self.config.micro_batch,
+            micro_batch=self.micro_batch,
         )
 
     def _end_epoch(self) -> None:

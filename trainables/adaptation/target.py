@@ -16,10 +16,11 @@ from trainables.config import DatasetRef
 from trainables.data.batches import load_batch
 from trainables.data.splits import split_target
 from trainables.data.store import ArrowDataset
-from trainables.evaluation import Predict, score
+from trainables.evaluation import Predict, score, score_each, total
+from trainables.metrics.per_image import image_score, write_image_counts
 from trainables.pictures import write_predictions
 
-PICTURED = 8  # Test images in the prediction picture.
+WORST, MIDDLE = 4, 4  # Test images in the prediction picture: the worst, and around the median.
 
 
 class Target:
@@ -76,11 +77,19 @@ class Target:
         return score(self.data, self.val, self.ref, predict)[self.ref.metric]
 
     def score_test(self, predict: Predict, artifacts: Path) -> dict[str, float]:
-        """Return `test_<metric>` in percent; write the split and the prediction picture."""
+        """Return `test_<metric>` in percent; write the split, each image's counts, and the picture."""
         artifacts.mkdir(parents=True, exist_ok=True)
-        result = score(self.data, self._test, self.ref, predict)
+        each = score_each(self.data, self._test, self.ref, predict)
         self.write_split(artifacts)
-        images_BCHW, labels_BHW = self.batch(self._test[:PICTURED])
+        ids = [self.data.ids[i] for i in self._test]
+        write_image_counts(artifacts / "test_images.parquet", ids, each)
+        self._picture(predict, [image_score(counts) for counts in each], artifacts)
+        return {f"test_{name}": value for name, value in total(each, self.ref).items()}
+
+    def _picture(self, predict: Predict, scores: list[float], artifacts: Path) -> None:
+        """Write what the network makes of its worst images and of ordinary ones."""
+        shown = worst_and_middle(scores)
+        images_BCHW, labels_BHW = self.batch(self._test[shown])
         write_predictions(
             artifacts / "predictions.png",
             images_BCHW,
@@ -88,8 +97,8 @@ class Target:
             predict(images_BCHW),
             classes=self.ref.classes,
             generated=self.ref.generated,
+            scores=[scores[i] for i in shown],
         )
-        return {f"test_{name}": value for name, value in result.items()}
 
     def write_split(self, artifacts: Path) -> None:
         """Write the ids of each part."""
@@ -100,3 +109,10 @@ class Target:
         """Return the sample ids of each part."""
         parts = {"train": self.train, "val": self.val, "test": self._test}
         return {name: [self.data.ids[i] for i in indices] for name, indices in parts.items()}
+
+
+def worst_and_middle(scores: list[float]) -> list[int]:
+    """Return which images to look at: the worst, then those around the median, each once."""
+    ranked = sorted(range(len(scores)), key=lambda i: (scores[i], i))
+    middle = max(len(ranked) // 2 - MIDDLE // 2, WORST)
+    return ranked[:WORST] + ranked[middle : middle + MIDDLE]

@@ -37,7 +37,7 @@ class DiffusionPretraining(Pretraining):
 
     def shares(self, images_BCHW: Tensor, labels_BHW: Tensor) -> Iterator[Tensor]:
         count = len(images_BCHW)
-        size = self.config.micro_batch or count
+        size = self.micro_batch or count
         whole_batch = (
             images_BCHW,
             labels_BHW,

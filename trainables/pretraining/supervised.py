@@ -48,7 +48,7 @@ class SupervisedPretraining(Pretraining):
             images_BCHW,
             labels_BHW,
             timestep=TIMESTEP,
-            micro_batch=self.config.micro_batch,
+            micro_batch=self.micro_batch,
         )
 
     def after_update(self) -> None:

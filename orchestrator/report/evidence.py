@@ -1,0 +1,143 @@
+"""What stands behind a table: each finished run with its history, cost and origin, and the failures.
+
+Gathered from the store and the artifacts of the runs; a report draws it and decides nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.attempts import RESULT
+from orchestrator.failures import Group, grouped
+from orchestrator.plan import Plan, PlannedRun
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store, StoredRun
+
+ENVIRONMENT = "hdsweep.{}"
+VERSIONS = ("python", "torch", "torchvision", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run of the plan."""
+
+    run: PlannedRun
+    artifacts: Path
+    seconds: float
+    updates: int
+    joules: float | None
+    """Energy of its GPU while it trained; None if no driver told."""
+    history: Mapping[str, tuple[tuple[int, float], ...]]
+    """(update, value) of each logged name, in order."""
+    environment: Mapping[str, str]
+    """Versions and hardware."""
+    code: Mapping[str, str]
+    """hdsweep's version and, from a checkout, its commit and a hash of what was changed since."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row of the table took, over its finished runs."""
+
+    runs: int = 0
+    seconds: float = 0.0
+    updates: int = 0
+    joules: float | None = None
+
+    def plus(self, done: Done) -> "Cost":
+        """Return the cost with a run added; energy only as long as all tell theirs."""
+        told = done.joules is not None and (self.joules is not None or not self.runs)
+        return Cost(
+            runs=self.runs + 1,
+            seconds=self.seconds + done.seconds,
+            updates=self.updates + done.updates,
+            joules=(self.joules or 0.0) + (done.joules or 0.0) if told else None,
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All of it."""
+
+    plan: Plan
+    done: Mapping[str, Done]
+    """By key."""
+    groups: tuple[Group, ...] = ()
+    """Runs that failed, those that failed in one and the same way together."""
+    split: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """How many images each part of a target has."""
+    diffs: Mapping[str, str] = field(default_factory=dict)
+    """Changes since the commit that runs were made with, by their hash."""
+
+    def cost(self, method: str, *, pretraining: bool) -> Cost:
+        """Return what the pretrainings or the fine-tunings of a row took.
+
+        A pretraining that several rows share counts for each of them.
+        """
+        total = Cost()
+        for done in self.done.values():
+            if method in done.run.methods and done.run.pretraining == pretraining:
+                total = total.plus(done)
+        return total
+
+    def whole_cost(self) -> Cost:
+        """Return what everything took, shared pretrainings once."""
+        total = Cost()
+        for done in self.done.values():
+            total = total.plus(done)
+        return total
+
+    def origins(self) -> dict[str, list[str]]:
+        """Return the distinct values of what made the runs: code, versions, hardware."""
+        found: dict[str, dict[str, None]] = {}
+        for done in self.done.values():
+            for name, value in {**done.code, **done.environment}.items():
+                found.setdefault(name, {})[value] = None
+        return {name: list(values) for name, values in found.items()}
+
+
+def gather(plan: Plan, store: "Store | None") -> Evidence:
+    """Return the evidence of a plan as far as its runs are stored."""
+    if store is None:
+        return Evidence(plan, {})
+    finished = store.finished()
+    done = {run.key: _done(run, finished[run.key]) for run in plan.runs if run.key in finished}
+    return Evidence(
+        plan=plan,
+        done=done,
+        groups=tuple(grouped(store.failures(), (run.key for run in plan.runs))),
+        split=_split(done.values()),
+        diffs=store.diffs(),
+    )
+
+
+def _done(run: PlannedRun, stored: "StoredRun") -> Done:
+    result: dict[str, Any] = json.loads((stored.artifacts / RESULT).read_text())
+    history: dict[str, list[tuple[int, float]]] = {}
+    for name, step, value, _ in result["history"]:
+        history.setdefault(name, []).append((int(step), float(value)))
+    code = ("hdsweep", "commit", "changes")
+    return Done(
+        run=run,
+        artifacts=stored.artifacts,
+        seconds=float(result["seconds"]),
+        updates=int(result["updates"]),
+        joules=result.get("joules"),
+        history={name: tuple(points) for name, points in history.items()},
+        environment={k: str(v) for k, v in result["environment"].items()},
+        code={k: stored.tags[f"hdsweep.{k}"] for k in code if f"hdsweep.{k}" in stored.tags},
+    )
+
+
+def _split(every: Iterable[Done]) -> dict[str, dict[str, int]]:
+    """Return the sizes of the parts of each target; all methods and seeds share them."""
+    sizes: dict[str, dict[str, int]] = {}
+    for done in every:
+        target, path = done.run.target, done.artifacts / "split.json"
+        if target is not None and target not in sizes and path.is_file():
+            parts = json.loads(path.read_text())
+            sizes[target] = {name: len(ids) for name, ids in parts.items()}
+    return sizes

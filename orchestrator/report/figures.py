@@ -1,0 +1,221 @@
+"""The figures of a report, with matplotlib: every seed a dot, every interval drawn.
+
+Colour says how a network was pretrained, in every figure the same; the hues are Okabe and Ito's,
+which the colour-blind tell apart, and no figure needs colour to be read.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.report.cells import Table, method_title
+from orchestrator.report.evidence import Done, Evidence
+from orchestrator.report.statistics import Estimate, Ranks, estimate, rank
+from trainables.methods import Method, all_methods
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, PALE = "#222222", "#bbbbbb"
+COLOURS = {
+    None: "#808080",
+    "diffusion": "#0072b2",
+    "supervised": "#009e73",
+    "hybrid": "#d55e00",
+    "imagenet": "#e69f00",
+    "both": "#cc79a7",
+}
+OWN = "#56b4e9"  # Of a pretraining of the user's own.
+ROW_INCHES = 0.34
+SHAPES = ("o", "s", "^", "D", "v")
+BASELINES = ("scratch_adm", "supervised_ft")
+
+
+def draw(table: Table, evidence: Evidence) -> dict[str, "Figure"]:
+    """Return the figures that there are values for, by name."""
+    drawn: dict[str, Figure | None] = {"seeds": seeds(table)}
+    for baseline in BASELINES:
+        drawn[f"gain_over_{baseline}"] = gains(table, baseline)
+    drawn["ranks"] = ranks(ranks_of(table))
+    drawn["pretraining_curves"] = curves(
+        evidence, lambda done: done.run.source if done.run.pretraining else None, "loss"
+    )
+    drawn["fine_tuning_curves"] = curves(
+        evidence, lambda done: None if done.run.pretraining else done.run.target, "val_"
+    )
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def ranks_of(table: Table) -> Ranks | None:
+    """Return the ranks of the methods over the targets of a table."""
+    columns = [
+        {method: table.scored[method, column.target] for method in table.methods}
+        for column in table.columns
+    ]
+    return rank(columns, seed=0) if columns else None
+
+
+def seeds(table: Table) -> "Figure | None":
+    """Return the score of every seed, a panel per target, a short line at the mean."""
+    if not any(cell.values for cell in table.cells.values()):
+        return None
+    figure, panels = _panels(len(table.columns), rows=len(table.methods))
+    for axes, column in zip(panels, table.columns, strict=True):
+        for y, method in enumerate(table.methods):
+            cell = table.cells[method, column.target]
+            colour = colour_of(all_methods()[method])
+            values = list(cell.values.values())
+            axes.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.75)
+            if cell.mean is not None:
+                axes.plot([cell.mean] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=2)
+            if table.comparable and cell.published and cell.published.mean is not None:
+                axes.plot(cell.published.mean, y, "D", mfc="none", mec=INK, markersize=6)
+        axes.set(xlabel="%", title=_wrapped(column.title))
+    _methods_on_y(panels[0], table.methods)
+    return figure
+
+
+def gains(table: Table, baseline: str) -> "Figure | None":
+    """Return how far each method is ahead of one of them, with 95 % intervals."""
+    others = [method for method in table.methods if method != baseline]
+    if baseline not in table.methods or not any(c.values for c in table.row(baseline)):
+        return None
+    figure, panels = _panels(len(table.columns), rows=len(others))
+    for axes, column in zip(panels, table.columns, strict=True):
+        axes.axvline(0, color=PALE, linewidth=1)
+        for y, method in enumerate(others):
+            sample = table.scored[method, column.target].minus(
+                table.scored[baseline, column.target]
+            )
+            found = estimate(sample)
+            if found is not None:
+                _interval(axes, y, found, colour_of(all_methods()[method]))
+        axes.set(xlabel="points", title=_wrapped(column.title))
+    _methods_on_y(panels[0], others)
+    return figure
+
+
+def ranks(found: Ranks | None) -> "Figure | None":
+    """Return the mean ranks with what resampling makes of them, and the critical difference."""
+    if found is None:
+        return None
+    names = sorted(found.mean, key=lambda name: found.mean[name])
+    figure, (axes,) = _panels(1, rows=len(names) + 1, width=7.5)
+    for y, name in enumerate(names):
+        colour = colour_of(all_methods()[name])
+        axes.plot(
+            [found.low[name], found.high[name]], [y, y], color=colour, linewidth=2, alpha=0.5
+        )
+        axes.plot(found.mean[name], y, "o", color=colour, markersize=7)
+    if found.critical is not None:
+        start = found.mean[names[0]]
+        end, above = min(start + found.critical, len(names) + 0.5), -0.8
+        axes.plot([start, end], [above, above], color=INK, linewidth=1.5, marker="|")
+        axes.text(start, above - 0.25, f"critical difference {found.critical:.1f}", color=INK)
+    axes.set(xlabel="mean rank over the targets (1 is best)", xlim=(0.5, len(names) + 0.5))
+    _methods_on_y(axes, names, top=-1.6)
+    return figure
+
+
+def curves(
+    evidence: Evidence, panel_of: Callable[[Done], str | None], prefix: str
+) -> "Figure | None":
+    """Return a logged value against updates: a panel per dataset, a line per run."""
+    found: dict[str, list[tuple[Done, Sequence[tuple[int, float]]]]] = {}
+    for done in evidence.done.values():
+        name, panel = next((n for n in done.history if n.startswith(prefix)), None), panel_of(done)
+        if name is not None and panel is not None:
+            found.setdefault(panel, []).append((done, done.history[name]))
+    if not found:
+        return None
+    figure, panels = _panels(len(found), rows=6, shared=False)
+    lines: dict[str, Any] = {}
+    for axes, (panel, runs) in zip(panels, found.items(), strict=True):
+        for done, points in runs:
+            method = all_methods()[done.run.methods[0]]
+            label = _label(done, method)
+            style = {"adm": "-", "deeplab": "--", "segformer": ":"}[method.network]
+            colour = colour_of(method)
+            thin = 1.4 if done.run.pretraining else 0.9
+            (lines[label],) = axes.plot(*zip(*points, strict=True), style, color=colour, lw=thin)
+        axes.set(xlabel="updates", title=panel)
+        if prefix == "loss":
+            axes.set_yscale("log")
+    panels[0].set_ylabel("loss" if prefix == "loss" else "validation metric, %")
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def colour_of(method: Method) -> str:
+    """Return the colour of how a network was pretrained."""
+    pretraining = method.pretraining
+    if method.imagenet:
+        return COLOURS["both" if pretraining else "imagenet"]
+    return COLOURS.get(pretraining, OWN)
+
+
+def save(figures: Mapping[str, "Figure"], folder: Path) -> None:
+    """Write each figure as SVG and as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        (folder / f"{name}.svg").write_bytes(svg(figure, name))
+        figure.savefig(folder / f"{name}.png", dpi=150)
+
+
+def svg(figure: "Figure", name: str) -> bytes:
+    """Return a figure as SVG, the same bytes for the same figure; text stays text."""
+    import io
+
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _panels(
+    count: int, *, rows: int, width: float = 11.0, shared: bool = True
+) -> tuple["Figure", list[Any]]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings: dict[Any, Any] = {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+    }
+    settings |= {"xtick.color": INK, "ytick.color": INK, "axes.edgecolor": PALE}
+    with mpl.rc_context(settings):
+        height = max(2.2, 0.9 + ROW_INCHES * rows)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        panels = figure.subplots(1, count, sharey=shared, squeeze=False)[0]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color=PALE, linewidth=0.4)
+        axes.set_axisbelow(True)
+    return figure, list(panels)
+
+
+def _methods_on_y(axes: Any, methods: Sequence[str], *, top: float = -0.6) -> None:
+    axes.set_yticks(range(len(methods)), [method_title(method) for method in methods])
+    axes.set_ylim(len(methods) - 0.4, top)
+
+
+def _interval(axes: Any, y: float, found: Estimate, colour: str) -> None:
+    low, high = found.low, found.high
+    if low is not None and high is not None and math.isfinite(high - low):
+        axes.plot([low, high], [y, y], color=colour, linewidth=2, alpha=0.5)
+    axes.plot(found.value, y, "o", color=colour, markersize=5)
+
+
+def _label(done: Done, method: Method) -> str:
+    if done.run.pretraining:
+        return f"{method.pretraining}, {method.network}"
+    return method_title(method.name)
+
+
+def _wrapped(title: str) -> str:
+    return title.replace(" (", "\n(")

@@ -1,0 +1,54 @@
+"""The counts of each test image, as runs left them, and the score of any selection of images.
+
+Shape suffixes: N images, K counted classes, B selections.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.config import Metric
+
+FILE = "test_images.parquet"
+TINY = 1e-8  # In pixels; LEDM's guard against an empty union, as in the metric itself.
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Pixels of each test image in prediction and truth, and in either, per counted class."""
+
+    ids: tuple[str, ...]
+    both_NK: Floats
+    either_NK: Floats
+
+    def scores(self, metric: Metric, weights_BN: Floats) -> Floats:
+        """Return the score of each selection of images, in percent, as (B,).
+
+        Args:
+            weights_BN: how often each image is in a selection; all ones is the test part itself.
+        """
+        if metric == "jaccard":
+            both_N, either_N = self.both_NK[:, 0], self.either_NK[:, 0]
+            index_N = np.where(either_N == 0, 1.0, both_N / np.maximum(either_N, 1))
+            return np.asarray(100 * (weights_BN @ index_N) / weights_BN.sum(1))
+        both_BK, either_BK = weights_BN @ self.both_NK, weights_BN @ self.either_NK
+        return np.asarray(100 * (both_BK / (either_BK + TINY)).mean(1))
+
+
+def read_images(artifacts: Path) -> ImageCounts | None:
+    """Return what a fine-tuning left about its test images; None if it left nothing of it."""
+    import pyarrow.parquet as pq
+
+    path = artifacts / FILE
+    if not path.is_file():
+        return None
+    columns = pq.read_table(path, columns=["id", "both", "either"]).to_pydict()
+    return ImageCounts(
+        ids=tuple(columns["id"]),
+        both_NK=np.array(columns["both"], dtype=np.float64),
+        either_NK=np.array(columns["either"], dtype=np.float64),
+    )
