@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.commands import (
     cluster,
+    compare,
     data,
     methods,
     reproduce,
@@ -33,6 +34,7 @@ app.command()(sweep.plan)
 app.command()(sweep.status)
 app.command()(results.report)
 app.command()(reproduce.reproduce)
+app.command()(compare.compare)
 app.command()(tune.tune)
 app.command()(methods.check)
 app.command()(upkeep.reconcile)

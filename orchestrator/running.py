@@ -98,12 +98,16 @@ def run_plan(
     options: "Options",
     display: Callable[[Plan, Mapping[str, float]], contextlib.AbstractContextManager[OnEvent]],
     say: Say,
+    notify: Callable[
+        [OnEvent], contextlib.AbstractContextManager[OnEvent]
+    ] = contextlib.nullcontext,
 ) -> Outcome:
     """Run what is missing of a plan, and store and return its table.
 
     Args:
         display: opens the view of the sweep, given the plan and the forecast seconds by key.
         say: prints one line for people.
+        notify: opens what tells others, around the view.
 
     Raises:
         InputError: if another sweep uses the home.
@@ -121,7 +125,7 @@ def run_plan(
             measured=measured(store),
             finished=store.finished(),
         )
-        with display(plan, expected.seconds) as on_event:
+        with display(plan, expected.seconds) as view, notify(view) as on_event:
             result = run_sweep(
                 plan, store, expected.remaining, options=options, on_event=on_event, say=say
             )

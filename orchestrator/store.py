@@ -175,6 +175,14 @@ class Store:
             if (stored.artifacts / "spec.json").is_file()
         }
 
+    def tables(self) -> dict[str, Path]:
+        """Return the folders of the stored tables, by sweep: `study/scale`."""
+        folders = {
+            name: self._artifacts_of(parent.run_id) / "table"
+            for name, parent in self._parents.items()
+        }
+        return {name: folder for name, folder in folders.items() if folder.is_dir()}
+
     def begin_sweep(self, plan: Plan) -> str:
         """Return the MLflow run of this study at this scale, made if there is none yet."""
         name = f"{plan.study}/{plan.scale}"

@@ -58,6 +58,18 @@ def run(
         bool, typer.Option("--keep-weights", help="Store the weights of fine-tunings too.")
     ] = False,
     progress: Annotated[str, typer.Option(help="auto, live, plain or none.")] = "auto",
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--notify",
+            metavar="WHAT",
+            help="Tell a URL (POST) or a command (stdin), as JSON: end, first failure, stall.",
+        ),
+    ] = None,
+    stall_minutes: Annotated[
+        int,
+        typer.Option(min=1, max=100_000, help="Without a sign of life: a stall, for --notify."),
+    ] = 30,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of STUDY, and print its table.
@@ -67,6 +79,7 @@ def run(
     """
     from orchestrator.display import KINDS, open_display
     from orchestrator.hardware import gpus
+    from orchestrator.notify import notifying, receiver
     from orchestrator.progress import SweepView
     from orchestrator.running import ready_plan, run_plan
 
@@ -74,6 +87,7 @@ def run(
         raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
     if order not in ORDERS:
         raise InputError(f"--order {order}: must be one of {', '.join(ORDERS)}")
+    receivers = [receiver(each) for each in notify or ()]
 
     def make(known: Path) -> Plan:
         return load_plan(
@@ -110,6 +124,9 @@ def run(
                 SweepView(plan, seconds, gpu_gb=min(memory, default=None)), progress
             ),
             say=say,
+            notify=lambda on_event: notifying(
+                receivers, plan, on_event, say, stall_s=stall_minutes * 60
+            ),
         )
     except KeyboardInterrupt:
         say(INTERRUPTED)

@@ -59,6 +59,8 @@ class Cell:
     """By seed."""
     missing: Mapping[int, str]
     """Why a seed has no value."""
+    keys: Mapping[int, str]
+    """The run that each seed's value is of, or would be."""
     published: Published | None
     """None for what the paper does not have."""
     comparable: bool
@@ -199,6 +201,7 @@ def _cell(
         metric=spec.dataset.metric,
         values=values,
         missing=missing,
+        keys=keys,
         published=published().get((method, target)),
         comparable=plan.comparable,
         generated=spec.dataset.generated,

@@ -54,6 +54,7 @@ def _record(cell: Cell) -> dict[str, Any]:
         "dataset": cell.dataset,
         "n_planned": cell.n_planned,
         "missing": {str(seed): why for seed, why in cell.missing.items()},
+        "keys": {str(seed): key for seed, key in cell.keys.items()},
         "generated": cell.generated,
         "random_backbone": cell.random_backbone,
         "comparable": cell.comparable,

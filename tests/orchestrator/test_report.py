@@ -156,6 +156,9 @@ def test_records_have_the_promised_fields(demo):
     promised = ["method", "target", "metric", "values", "mean", "std", "n", "published"]
     assert list(first)[: len(promised)] == promised
     assert first["values"] == {"0": 49.9, "1": 50.0, "2": 50.1}
+    assert first["keys"] == {
+        str(seed): demo.table[Cell("scratch_adm", first["target"], seed)] for seed in demo.seeds
+    }
     assert first["published"] == {"mean": 84.53, "std": 0.68}
 
 
