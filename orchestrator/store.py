@@ -32,7 +32,7 @@ from orchestrator.home import Home, check_version, locked
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import changes, provenance
 from orchestrator.tracking import EXPERIMENT, Known
-from trainables.loop import Point
+from trainables.history import Point
 
 LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
 
@@ -41,7 +41,7 @@ FAILURE, MESSAGE, SITE = "hdsweep.failure", "hdsweep.message", "hdsweep.failure_
 SWEEP, SUMMARY, GROUP = "hdsweep.sweep", "hdsweep.summary", "hdsweep.group"
 PARENT = "mlflow.parentRunId"
 PAGE = "report.html"
-CODE = "code"  # Folder of a sweep's artifacts: changes since the commit, as patches.
+CODE = "sources"  # Folder of a sweep's artifacts: changes since the commit, as patches.
 
 
 class StaleAttemptError(HdsweepError):
@@ -77,7 +77,7 @@ class Store:
         self._sweep: str | None = None
         self.reconciled: dict[str, str] = {}
         """What was done on opening about runs that a killed driver left, by key."""
-        runs, self._deleted = tracking.every_run(client, experiment)
+        runs, self._deleted = tracking.every_run(home, experiment)
         for run in runs:
             self._keep(run)
 
@@ -106,11 +106,7 @@ class Store:
         client = tracking.connect(home)
         home.database.chmod(0o600)
         found = client.get_experiment_by_name(EXPERIMENT)
-        experiment = (
-            found.experiment_id
-            if found
-            else client.create_experiment(EXPERIMENT, artifact_location=home.artifacts.as_uri())
-        )
+        experiment = found.experiment_id if found else tracking.create_experiment(client, home)
         store = cls(home, client, experiment)
         store.reconciled = store.reconcile()
         try:
@@ -328,8 +324,8 @@ class Store:
             (folder / PAGE).replace(root / PAGE)
         columns = ["method", "target", "metric", "mean", "std", "n"]
         content = {"columns": columns, "data": [[row[c] for c in columns] for row in rows]}
-        (root / "cells.json").write_text(json.dumps(content))
-        listed = json.dumps([{"path": "cells.json", "type": "table"}])
+        (folder / "cells.json").write_text(json.dumps(content))
+        listed = json.dumps([{"path": "table/cells.json", "type": "table"}])
         tags = {"mlflow.loggedArtifacts": listed, "mlflow.note.content": note[:LONGEST_TAG]}
         self._log(parent.run_id, tags=tags)
         for row in rows:
@@ -690,6 +686,8 @@ def _labels(run: PlannedRun) -> dict[str, str]:
 
 def _labels_of_plan(plan: Plan) -> dict[str, str]:
     labels = {
+        "mlflow.source.name": f"hdsweep run {plan.study} --scale {plan.scale}",
+        "mlflow.source.type": "LOCAL",
         "hdsweep.generated": str(plan.generated).lower(),
         "hdsweep.planned": str(len(plan.runs)),
         "hdsweep.comparable": str(plan.comparable).lower(),

@@ -22,7 +22,7 @@ from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
 from orchestrator.store import DamagedResultError, Store, StoredRun
 from trainables.config import LedmConfig, RunSpec
-from trainables.loop import Point
+from trainables.history import Point
 
 
 @dataclass

@@ -16,7 +16,8 @@ import torch
 
 from trainables import checkpoint
 from trainables.config import RunSpec
-from trainables.loop import Places, Point, Run
+from trainables.history import Point
+from trainables.loop import Places, Run
 from trainables.registry import load
 
 RESULT_VERSION = 1

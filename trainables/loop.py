@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import RunSpec
+from trainables.history import Point
 from trainables.seeding import rng_state, seed_everything, set_numerics, set_rng_state
 
 CHECKPOINT_VERSION = 1
@@ -56,16 +57,6 @@ class Places:
     micro_batch: int | None = None
     """Images in memory at once, where those of the spec were too many. The batch stays; sums are
     rounded and dropout is drawn in another order, which the result records."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One logged value. `step` counts finished updates; `time_ms` is Unix time."""
-
-    name: str
-    step: int
-    value: float
-    time_ms: int
 
 
 class Run(ABC):

@@ -33,8 +33,7 @@ def write_report(table: Table, folder: Path, evidence: "Evidence | None" = None)
     if evidence is not None:
         from orchestrator.report import figures, page
 
-        drawn = figures.draw(table, evidence)
-        figures.save(drawn, folder / FIGURES)
+        drawn = figures.save(figures.draw(table, evidence), folder / FIGURES)
         (folder / PAGE).write_text(page.render(table, evidence, drawn))
         files = [folder / PAGE, *files, *sorted((folder / FIGURES).iterdir())]
     return files

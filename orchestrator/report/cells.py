@@ -8,7 +8,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -16,6 +16,7 @@ from orchestrator.plan import Cell as Place
 from orchestrator.plan import Plan
 from orchestrator.report.images import ImageCounts
 from orchestrator.report.statistics import Scored, scored, select, separated_best
+from orchestrator.wording import one_line
 from trainables.config import Metric
 from trainables.methods import all_methods
 
@@ -78,12 +79,12 @@ class Cell:
         """How many seeds were asked for."""
         return len(self.values) + len(self.missing)
 
-    @property
+    @cached_property
     def mean(self) -> float | None:
         """Mean over the seeds there are."""
         return fmean(self.values.values()) if self.values else None
 
-    @property
+    @cached_property
     def std(self) -> float | None:
         """Sample standard deviation (ddof = 1); None below two seeds."""
         return stdev(self.values.values()) if self.n > 1 else None
@@ -107,6 +108,16 @@ class Table:
     comparable: bool
     scored: Mapping[tuple[str, str], Scored] = field(default_factory=dict, repr=False)
     """What statistics are made of, by method and target."""
+
+    @property
+    def generated(self) -> bool:
+        """Whether any column is of images that a program made."""
+        return any(column.generated for column in self.columns)
+
+    def label(self, method: str) -> str:
+        """Return how a method is printed here: a row without its ImageNet weights is marked."""
+        dagger = " †" if any(cell.random_backbone for cell in self.row(method)) else ""
+        return f"{method_title(method)}{dagger}"
 
     def row(self, method: str) -> tuple[Cell, ...]:
         """Return the cells of a method, by column."""
@@ -211,7 +222,7 @@ def _cell(
 
 def _why_missing(plan: Plan, key: str, failures: Mapping[str, str]) -> str:
     if key in failures:
-        return f"failed: {failures[key]}"
+        return f"failed: {one_line(failures[key])}"
     needs = plan.by_key[key].needs
     if needs is not None and needs in failures:
         return f"blocked: {plan.by_key[needs].label} failed"

@@ -5,11 +5,12 @@ which the colour-blind tell apart, and no figure needs colour to be read.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report.cells import Table, method_title
+from orchestrator.report.cells import GENERATED, Table
 from orchestrator.report.evidence import Done, Evidence
 from orchestrator.report.statistics import Estimate, Ranks, estimate, rank
 from trainables.methods import Method, all_methods
@@ -28,6 +29,7 @@ COLOURS = {
 }
 OWN = "#56b4e9"  # Of a pretraining of the user's own.
 ROW_INCHES = 0.34
+MOST_LINES = 10  # Runs of one method in one panel of curves.
 SHAPES = ("o", "s", "^", "D", "v")
 BASELINES = ("scratch_adm", "supervised_ft")
 
@@ -37,14 +39,18 @@ def draw(table: Table, evidence: Evidence) -> dict[str, "Figure"]:
     drawn: dict[str, Figure | None] = {"seeds": seeds(table)}
     for baseline in BASELINES:
         drawn[f"gain_over_{baseline}"] = gains(table, baseline)
-    drawn["ranks"] = ranks(ranks_of(table))
+    drawn["ranks"] = ranks(table, ranks_of(table))
     drawn["pretraining_curves"] = curves(
-        evidence, lambda done: done.run.source if done.run.pretraining else None, "loss"
+        table, evidence, lambda done: done.run.source if done.run.pretraining else None, "loss"
     )
     drawn["fine_tuning_curves"] = curves(
-        evidence, lambda done: None if done.run.pretraining else done.run.target, "val_"
+        table, evidence, lambda done: None if done.run.pretraining else done.run.target, "val_"
     )
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    there = {name: figure for name, figure in drawn.items() if figure is not None}
+    if table.generated:
+        for figure in there.values():
+            figure.suptitle(GENERATED, x=0.995, ha="right", fontsize=8, color=INK)
+    return there
 
 
 def ranks_of(table: Table) -> Ranks | None:
@@ -72,7 +78,7 @@ def seeds(table: Table) -> "Figure | None":
             if table.comparable and cell.published and cell.published.mean is not None:
                 axes.plot(cell.published.mean, y, "D", mfc="none", mec=INK, markersize=6)
         axes.set(xlabel="%", title=_wrapped(column.title))
-    _methods_on_y(panels[0], table.methods)
+    _methods_on_y(panels[0], table, table.methods)
     return figure
 
 
@@ -92,11 +98,11 @@ def gains(table: Table, baseline: str) -> "Figure | None":
             if found is not None:
                 _interval(axes, y, found, colour_of(all_methods()[method]))
         axes.set(xlabel="points", title=_wrapped(column.title))
-    _methods_on_y(panels[0], others)
+    _methods_on_y(panels[0], table, others)
     return figure
 
 
-def ranks(found: Ranks | None) -> "Figure | None":
+def ranks(table: Table, found: Ranks | None) -> "Figure | None":
     """Return the mean ranks with what resampling makes of them, and the critical difference."""
     if found is None:
         return None
@@ -114,12 +120,12 @@ def ranks(found: Ranks | None) -> "Figure | None":
         axes.plot([start, end], [above, above], color=INK, linewidth=1.5, marker="|")
         axes.text(start, above - 0.25, f"critical difference {found.critical:.1f}", color=INK)
     axes.set(xlabel="mean rank over the targets (1 is best)", xlim=(0.5, len(names) + 0.5))
-    _methods_on_y(axes, names, top=-1.6)
+    _methods_on_y(axes, table, names, top=-1.6)
     return figure
 
 
 def curves(
-    evidence: Evidence, panel_of: Callable[[Done], str | None], prefix: str
+    table: Table, evidence: Evidence, panel_of: Callable[[Done], str | None], prefix: str
 ) -> "Figure | None":
     """Return a logged value against updates: a panel per dataset, a line per run."""
     found: dict[str, list[tuple[Done, Sequence[tuple[int, float]]]]] = {}
@@ -132,13 +138,21 @@ def curves(
     figure, panels = _panels(len(found), rows=6, shared=False)
     lines: dict[str, Any] = {}
     for axes, (panel, runs) in zip(panels, found.items(), strict=True):
+        drawn: Counter[str] = Counter()
         for done, points in runs:
+            drawn[done.run.methods[0]] += 1
+            if drawn[done.run.methods[0]] > MOST_LINES:
+                continue
             method = all_methods()[done.run.methods[0]]
-            label = _label(done, method)
+            label = _label(table, done, method)
             style = {"adm": "-", "deeplab": "--", "segformer": ":"}[method.network]
             colour = colour_of(method)
             thin = 1.4 if done.run.pretraining else 0.9
-            (lines[label],) = axes.plot(*zip(*points, strict=True), style, color=colour, lw=thin)
+            # A line needs two points; one is a dot.
+            dot = "." if len(points) == 1 else ""
+            (lines[label],) = axes.plot(
+                *zip(*points, strict=True), style, color=colour, lw=thin, marker=dot
+            )
         axes.set(xlabel="updates", title=panel)
         if prefix == "loss":
             axes.set_yscale("log")
@@ -155,24 +169,30 @@ def colour_of(method: Method) -> str:
     return COLOURS.get(pretraining, OWN)
 
 
-def save(figures: Mapping[str, "Figure"], folder: Path) -> None:
-    """Write each figure as SVG and as PNG."""
+def save(figures: Mapping[str, "Figure"], folder: Path) -> dict[str, str]:
+    """Write each figure as SVG and as PNG; return the SVGs by name."""
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
     for name, figure in figures.items():
-        (folder / f"{name}.svg").write_bytes(svg(figure, name))
+        drawn[name] = svg(figure, name)
+        (folder / f"{name}.svg").write_text(drawn[name])
         figure.savefig(folder / f"{name}.png", dpi=150)
+    return drawn
 
 
-def svg(figure: "Figure", name: str) -> bytes:
+def svg(figure: "Figure", name: str) -> str:
     """Return a figure as SVG, the same bytes for the same figure; text stays text."""
     import io
 
     import matplotlib as mpl
 
+    # Laid out once: each saving would do it anew, which takes longer than the drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()
+    return buffer.getvalue().decode()
 
 
 def _panels(
@@ -199,8 +219,8 @@ def _panels(
     return figure, list(panels)
 
 
-def _methods_on_y(axes: Any, methods: Sequence[str], *, top: float = -0.6) -> None:
-    axes.set_yticks(range(len(methods)), [method_title(method) for method in methods])
+def _methods_on_y(axes: Any, table: Table, methods: Sequence[str], *, top: float = -0.6) -> None:
+    axes.set_yticks(range(len(methods)), [table.label(method) for method in methods])
     axes.set_ylim(len(methods) - 0.4, top)
 
 
@@ -211,10 +231,10 @@ def _interval(axes: Any, y: float, found: Estimate, colour: str) -> None:
     axes.plot(found.value, y, "o", color=colour, markersize=5)
 
 
-def _label(done: Done, method: Method) -> str:
+def _label(table: Table, done: Done, method: Method) -> str:
     if done.run.pretraining:
         return f"{method.pretraining}, {method.network}"
-    return method_title(method.name)
+    return table.label(method.name)
 
 
 def _wrapped(title: str) -> str:

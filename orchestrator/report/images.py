@@ -5,13 +5,14 @@ Shape suffixes: N images, K counted classes, B selections.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.config import Metric
 
-FILE = "test_images.parquet"
+FILE = "test_images.arrow"
 TINY = 1e-8  # In pixels; LEDM's guard against an empty union, as in the metric itself.
 
 Floats = NDArray[np.float64]
@@ -41,14 +42,21 @@ class ImageCounts:
 
 def read_images(artifacts: Path) -> ImageCounts | None:
     """Return what a fine-tuning left about its test images; None if it left nothing of it."""
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
-    path = artifacts / FILE
-    if not path.is_file():
+    try:
+        with pa.OSFile(str(artifacts / FILE), "rb") as source:
+            rows = pa.ipc.open_file(source).read_all()
+    except FileNotFoundError:
         return None
-    columns = pq.read_table(path, columns=["id", "both", "either"]).to_pydict()
     return ImageCounts(
-        ids=tuple(columns["id"]),
-        both_NK=np.array(columns["both"], dtype=np.float64),
-        either_NK=np.array(columns["either"], dtype=np.float64),
+        ids=tuple(rows["id"].to_pylist()),
+        both_NK=_matrix(rows["both"]),
+        either_NK=_matrix(rows["either"]),
     )
+
+
+def _matrix(lists: Any) -> Floats:
+    """Return a column of lists of one length as (N, K)."""
+    values = lists.combine_chunks().flatten().to_numpy()
+    return np.asarray(values.reshape(len(lists), -1), dtype=np.float64)

@@ -31,8 +31,11 @@ def write(table: Table, path: Path) -> None:
 
 def render(table: Table) -> str:
     """Return a document of its own with the table, its notes and the published numbers."""
-    lines = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}"]
-    lines += [r"\begin{table}\centering", rf"\caption{{{escaped(table.title)}}}"]
+    lines = [r"\documentclass{article}", r"\usepackage{booktabs}"]
+    lines += [r"\usepackage[a4paper,margin=2cm]{geometry}", r"\begin{document}"]
+    # Five columns of `mean ± std` fit the page at this size.
+    lines += [r"\begin{table}\centering\footnotesize\setlength{\tabcolsep}{4pt}"]
+    lines += [rf"\caption{{{escaped(table.title)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
     lines += [_line(["method", *(column.title for column in table.columns)]), r"\midrule"]
     lines += [_ours(table, method) for method in table.methods]
@@ -43,7 +46,7 @@ def render(table: Table) -> str:
         if any(cell.published for cell in table.row(method))
     ]
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    lines += [rf"\noindent {escaped(note)}.\par" for note in table.notes]
+    lines += [rf"\noindent\raggedright {escaped(note)}.\par" for note in table.notes]
     return "\n".join([*lines, r"\end{document}", ""])
 
 
@@ -53,9 +56,7 @@ def escaped(text: str) -> str:
 
 
 def _ours(table: Table, method: str) -> str:
-    cells = table.row(method)
-    dagger = " †" if any(cell.random_backbone for cell in cells) else ""
-    return _join([escaped(f"{method_title(method)}{dagger}"), *map(_marked, cells)])
+    return _join([escaped(table.label(method)), *map(_marked, table.row(method))])
 
 
 def _marked(cell: Cell) -> str:

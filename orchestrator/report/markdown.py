@@ -40,12 +40,7 @@ def _with_spread(number: Published, *, ledm: bool) -> str:
 
 
 def _ours(table: Table) -> list[list[str]]:
-    rows = []
-    for method in table.methods:
-        cells = table.row(method)
-        dagger = " †" if any(cell.random_backbone for cell in cells) else ""
-        rows.append([f"{method_title(method)}{dagger}", *map(_marked, cells)])
-    return rows
+    return [[table.label(method), *map(_marked, table.row(method))] for method in table.methods]
 
 
 def _marked(cell: Cell) -> str:

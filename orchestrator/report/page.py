@@ -9,22 +9,18 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from orchestrator.report.cells import GENERATED, Cell, Table, method_title
+from orchestrator.report.cells import GENERATED, Cell, Table
 from orchestrator.report.claims import check_claims
 from orchestrator.report.evidence import Done, Evidence
-from orchestrator.report.figures import INK, PALE, ranks_of, svg
+from orchestrator.report.figures import INK, PALE, ranks_of
 from orchestrator.report.markdown import published_text
 from orchestrator.report.statistics import least_sign_test_p
 from orchestrator.report.verdicts import RULE, verdict
 from orchestrator.wording import duration
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDEST = 1000  # Pixels of an inlined picture.
 LONGEST_DIFF = 60_000  # Characters shown; the whole of it is an artifact of the sweep.
@@ -38,13 +34,17 @@ CAPTIONS = {
     "ranks": "Mean rank over the targets; the bands hold 95 % of resamplings of seeds and images.",
     "pretraining_curves": "Training loss of the pretrainings; the losses of different tasks are "
     "different quantities.",
-    "fine_tuning_curves": "Validation metric while fine-tuning, every seed. LEDM is not "
-    "validated while it trains.",
+    "fine_tuning_curves": "Validation metric while fine-tuning, a line per seed, ten at most. LEDM is "
+    "not validated while it trains.",
 }
 
 
-def render(table: Table, evidence: Evidence, figures: Mapping[str, "Figure"]) -> str:
-    """Return the page."""
+def render(table: Table, evidence: Evidence, figures: Mapping[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        figures: SVG by name, as `figures.svg` returns it.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(default_for_string=True, default=True),
@@ -52,7 +52,7 @@ def render(table: Table, evidence: Evidence, figures: Mapping[str, "Figure"]) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "title": method_title}
+    environment.filters |= {"duration": duration, "title": table.label}
     values = {
         "table": table,
         "plan": evidence.plan,
@@ -102,7 +102,7 @@ def predictions(table: Table, evidence: Evidence) -> dict[str, list[tuple[str, M
             done = _typical(table.cells[method, column.target], evidence)
             path = done.artifacts / "predictions.png" if done else None
             if done and path and path.is_file():
-                where = f"{method_title(method)}, {column.title}, seed {done.run.seed}"
+                where = f"{table.label(method)}, {column.title}, seed {done.run.seed}"
                 alt = f"images, ground truth and predictions: {where}"
                 found.setdefault(column.title, []).append((where, inlined_picture(path, alt)))
     return found
@@ -145,9 +145,8 @@ def inlined_picture(path: Path, alt: str) -> Markup:
     )
 
 
-def inlined_figure(figure: "Figure", name: str) -> Markup:
+def inlined_figure(text: str, name: str) -> Markup:
     """Return a figure as an <svg> that takes the colour of the text around it."""
-    text = svg(figure, name).decode()
     text = text[text.index("<svg") :]
     used = set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", text))
     # Ids are for what refers to them; the others would be there once per figure.

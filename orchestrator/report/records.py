@@ -10,6 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.report.cells import Cell, Table
+from orchestrator.report.verdicts import verdict
+
+COLUMNS: dict[str, type] = {
+    "method": str,
+    "target": str,
+    "dataset": str,
+    "metric": str,
+    "seed": int,
+    "key": str,
+    "value_percent": float,
+    "mean_percent": float,
+    "std_percent": float,
+    "n": int,
+    "published_mean_percent": float,
+    "published_std_percent": float,
+    "verdict": str,
+    "difference_points": float,
+    "generated": bool,
+    "random_backbone": bool,
+    "comparable": bool,
+}
+"""Of the long form; what has a unit is named with it."""
 
 
 def to_records(table: Table) -> list[dict[str, Any]]:
@@ -25,11 +47,10 @@ def write_json(table: Table, path: Path) -> None:
 
 def write_csv(table: Table, path: Path) -> None:
     """Write one row per cell and seed; a missing value is empty."""
-    rows = _long(table)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(_long(table))
 
 
 def write_parquet(table: Table, path: Path) -> None:
@@ -37,7 +58,10 @@ def write_parquet(table: Table, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.Table.from_pylist(_long(table)), path)
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    # Stated, not inferred: a table without any value has the same columns as a full one.
+    schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    pq.write_table(pa.Table.from_pylist(_long(table), schema=schema), path)
 
 
 def _record(cell: Cell) -> dict[str, Any]:
@@ -59,31 +83,37 @@ def _record(cell: Cell) -> dict[str, Any]:
         "random_backbone": cell.random_backbone,
         "comparable": cell.comparable,
         "best": cell.best,
+        "verdict": verdict(cell).word,
     }
 
 
 def _long(table: Table) -> list[dict[str, Any]]:
-    rows = []
-    for method in table.methods:
-        for cell in table.row(method):
-            published = cell.published
-            for seed in sorted({*cell.values, *cell.missing}):
-                rows.append(
-                    {
-                        "method": cell.method,
-                        "target": cell.target,
-                        "dataset": cell.dataset,
-                        "metric": cell.metric,
-                        "seed": seed,
-                        "value": cell.values.get(seed),
-                        "mean": cell.mean,
-                        "std": cell.std,
-                        "n": cell.n,
-                        "published_mean": published.mean if published else None,
-                        "published_std": published.std if published else None,
-                        "generated": cell.generated,
-                        "random_backbone": cell.random_backbone,
-                        "comparable": cell.comparable,
-                    }
-                )
-    return rows
+    return [
+        _row(cell, seed)
+        for method in table.methods
+        for cell in table.row(method)
+        for seed in sorted({*cell.values, *cell.missing})
+    ]
+
+
+def _row(cell: Cell, seed: int) -> dict[str, Any]:
+    published, found = cell.published, verdict(cell)
+    return {
+        "method": cell.method,
+        "target": cell.target,
+        "dataset": cell.dataset,
+        "metric": cell.metric,
+        "seed": seed,
+        "key": cell.keys.get(seed),
+        "value_percent": cell.values.get(seed),
+        "mean_percent": cell.mean,
+        "std_percent": cell.std,
+        "n": cell.n,
+        "published_mean_percent": published.mean if published else None,
+        "published_std_percent": published.std if published else None,
+        "verdict": found.word,
+        "difference_points": found.difference,
+        "generated": cell.generated,
+        "random_backbone": cell.random_backbone,
+        "comparable": cell.comparable,
+    }

@@ -49,7 +49,7 @@ def swept(tmp_path, empty_database):
                     attempt = store.start(run)
                     fill(attempt, run, scores.get(run.key, {"final_loss": 0.5}), environment)
                     store.commit(run.key, attempt)
-            write_table(store, table_of(plan, store))
+            write_table(store, table_of(plan, store), plan)
             store.end_sweep(complete=len(scores) == 4)
         return home.path
 

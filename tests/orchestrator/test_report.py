@@ -170,9 +170,9 @@ def test_csv_and_parquet_hold_every_value(demo, tmp_path):
     stored = pq.read_table(files[".parquet"]).to_pylist()
     assert len(rows) == len(stored) == 165
     mine = [r for r in stored if (r["method"], r["target"]) == ("hybrid_ft", "ph2")]
-    assert [r["value"] for r in mine] == [88.0, None, 88.4]
+    assert [r["value_percent"] for r in mine] == [88.0, None, 88.4]
     assert [r["n"] for r in mine] == [2, 2, 2]
-    blank = [r for r in rows if r["value"] == ""]
+    blank = [r for r in rows if r["value_percent"] == ""]
     assert [(r["method"], r["target"], r["seed"]) for r in blank] == [("hybrid_ft", "ph2", "1")]
 
 

@@ -13,7 +13,7 @@ from orchestrator.failures import Failure
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
 from orchestrator.store import DamagedResultError, StaleAttemptError, Store
-from trainables.loop import Point
+from trainables.history import Point
 
 HISTORY = [["loss", 1, 0.5, 1000], ["loss", 2, 0.25, 2000]]
 
@@ -296,4 +296,4 @@ def test_summaries_are_kept_up_to_date_and_not_doubled(home, plan, pretraining):
         assert len(store._summaries) == 1
         (summary,) = store._summaries.values()
         assert summary.metrics == {"mean": 60.0, "std": 1.0, "n": 2.0}
-    assert json.loads((folder.parent / "cells.json").read_text())["data"][0][3] == 60.0
+    assert json.loads((folder / "cells.json").read_text())["data"][0][3] == 60.0

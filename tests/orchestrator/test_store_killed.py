@@ -23,7 +23,7 @@ import sqlalchemy
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
 from orchestrator.store import Store, rebuild
-from trainables.loop import Point
+from trainables.history import Point
 
 ROOT = Path(sys.argv[1])
 PLAN = load_plan("table2", scale="smoke", methods="hybrid_ft", targets="ph2", seeds="0")

@@ -2,7 +2,7 @@
 
 import json
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from safetensors.torch import load_file
 
@@ -73,7 +73,7 @@ def test_what_is_left_behind(tiny, tmp_path):
         "spec.json",
         "split.json",
         "predictions.png",
-        "test_images.parquet",
+        "test_images.arrow",
         "weights.safetensors",
     }
     assert 0 <= result.metrics["test_jaccard"] <= 100
@@ -85,7 +85,7 @@ def test_what_is_left_behind(tiny, tmp_path):
 def test_the_counts_of_each_test_image_give_the_score_again(tiny, tmp_path):
     places = tiny.places(tmp_path, "finetune")
     result = execute(tiny.spec("finetune"), places)
-    images = pq.read_table(places.artifacts / "test_images.parquet").to_pylist()
+    images = pa.ipc.open_file(places.artifacts / "test_images.arrow").read_all().to_pylist()
     split = json.loads((places.artifacts / "split.json").read_text())
     assert [row["id"] for row in images] == split["test"]
     ratios = [100 * row["both"][0] / row["either"][0] for row in images]

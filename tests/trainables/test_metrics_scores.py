@@ -1,6 +1,6 @@
 """The metrics on the worked examples of method.md 5."""
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -159,8 +159,8 @@ def test_the_counts_of_images_are_enough_for_the_mean_iou_of_any_selection(tmp_p
     truth = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]], [[1, 1, 1, 1], [2, 2, 2, 2]]])
     answer = torch.tensor([[[0, 0, 1, 1], [0, 1, 1, 1]], [[1, 1, 2, 1], [2, 2, 2, 0]]])
     each = [Miou.empty(3).add(answer[i : i + 1], truth[i : i + 1]) for i in range(2)]
-    write_image_counts(tmp_path / "images.parquet", ["a", "b"], each)
-    rows = pq.read_table(tmp_path / "images.parquet").to_pylist()
+    write_image_counts(tmp_path / "images.arrow", ["a", "b"], each)
+    rows = pa.ipc.open_file(tmp_path / "images.arrow").read_all().to_pylist()
     both = [sum(row["both"][k] for row in rows) for k in range(3)]
     either = [sum(row["either"][k] for row in rows) for k in range(3)]
     whole = Miou.empty(3).add(answer, truth).compute()["miou_ledm"]

@@ -82,7 +82,7 @@ class Target:
         each = score_each(self.data, self._test, self.ref, predict)
         self.write_split(artifacts)
         ids = [self.data.ids[i] for i in self._test]
-        write_image_counts(artifacts / "test_images.parquet", ids, each)
+        write_image_counts(artifacts / "test_images.arrow", ids, each)
         self._picture(predict, [image_score(counts) for counts in each], artifacts)
         return {f"test_{name}": value for name, value in total(each, self.ref).items()}
 
