@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.backbones import BACKBONES, checksum, find_weights
+from orchestrator.checking import flat
 from orchestrator.errors import InputError
 from orchestrator.home import Home
 from orchestrator.plan import Cell, Plan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store, StoredRun
 
 RESULT, WEIGHTS = "result.json", "weights.safetensors"
+CODE = ("hdsweep", "commit", "changes")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,21 @@ def keys_of(what: str, store: "Store", plan: Plan | None) -> list[str]:
         f"nothing stored is called `{what}`",
         hint="a key of `hdsweep plan --json`, a cell such as hybrid_ft/ph2/1, or SEARCH/TRIAL",
     )
+
+
+def made_of(key: str, store: "Store") -> dict[str, str]:
+    """Return everything that made a stored number, by name: settings, data, code, hardware, start.
+
+    What is in the spec decides the bits; the rest may.
+    """
+    stored = store.finished()[key]
+    spec = json.loads((stored.artifacts / "spec.json").read_text())
+    result = json.loads((stored.artifacts / RESULT).read_text())
+    code = {k: stored.tags[f"hdsweep.{k}"] for k in CODE if f"hdsweep.{k}" in stored.tags}
+    metrics = {name: f"{value:.17g}" for name, value in result["metrics"].items()}
+    ran = {"updates": result["updates"], "seconds": round(result["seconds"], 1)}
+    found = {**metrics, **ran, **code, **result["environment"], **flat(spec)}
+    return {name: str(value) for name, value in found.items()}
 
 
 def reproduce(

@@ -16,6 +16,7 @@ import torch
 
 from trainables import checkpoint
 from trainables.config import RunSpec
+from trainables.energy import gpu_joules
 from trainables.history import Point
 from trainables.loop import Places, Run
 from trainables.registry import load
@@ -65,6 +66,8 @@ class Session:
         self._attempt, self._checkpoint_seconds = attempt, checkpoint_seconds
         self.run: Run = task(spec, places)
         self._seconds_before = 0.0
+        self._joules_before: float | None = 0.0
+        self._joules_at_start = gpu_joules(places.device)
         self._reported = 0
         self._saved_at = time.monotonic()
         self._resumed_at = self._saved_update = 0
@@ -79,6 +82,14 @@ class Session:
         """Time spent on the run so far, over all its attempts as far as checkpoints tell."""
         return self._seconds_before + time.monotonic() - self._started
 
+    @property
+    def joules(self) -> float | None:
+        """Energy that the GPU used meanwhile, over all attempts; None if no driver tells."""
+        now = gpu_joules(self.run.places.device)
+        if now is None or self._joules_at_start is None or self._joules_before is None:
+            return None
+        return self._joules_before + now - self._joules_at_start
+
     def resume(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was taken.
 
@@ -87,6 +98,7 @@ class Session:
         """
         self.run.load_state_dict(state)
         self._seconds_before = float(state["seconds"])
+        self._joules_before = state.get("joules")
         self._resumed_at = self._saved_update = self.run.update
 
     def advance_for(self, seconds: float) -> Progress:
@@ -108,7 +120,7 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint, unless nothing happened since the last one."""
         if self.run.update != self._saved_update:
-            state = {**self.run.state_dict(), "seconds": self.seconds}
+            state = {**self.run.state_dict(), "seconds": self.seconds, "joules": self.joules}
             checkpoint.save(self.run.places.checkpoints, self.run.update, state)
             self._saved_update = self.run.update
         self._saved_at = time.monotonic()
@@ -119,7 +131,7 @@ class Session:
         folder.mkdir(parents=True, exist_ok=True)
         if run.places.leave_state is not None:
             # Before `finish`, which may draw samples: a longer run draws none at this update.
-            state = {**run.state_dict(), "seconds": self.seconds}
+            state = {**run.state_dict(), "seconds": self.seconds, "joules": self.joules}
             checkpoint.save(run.places.leave_state, run.update, state)
         metrics = run.finish()
         spec = run.spec.model_dump_json(indent=1)
@@ -133,6 +145,7 @@ class Session:
             "metrics": metrics,
             "updates": result.updates,
             "seconds": result.seconds,
+            "joules": self.joules,
             "resumed_at": self._resumed_at,
             "micro_batch": run.places.micro_batch,
             "history": [[p.name, p.step, p.value, p.time_ms] for p in run.history],

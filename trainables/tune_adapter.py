@@ -97,8 +97,10 @@ class RunTrainable(Trainable):  # type: ignore[misc]
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
         """Save for Tune's own checkpoints; the run keeps its own besides."""
         if self._session is not None:
-            state = {**self._session.run.state_dict(), "seconds": self._session.seconds}
-            checkpoint.save(Path(checkpoint_dir), self._session.run.update, state)
+            session = self._session
+            state = {"seconds": session.seconds, "joules": session.joules}
+            state |= session.run.state_dict()
+            checkpoint.save(Path(checkpoint_dir), session.run.update, state)
         return None
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:

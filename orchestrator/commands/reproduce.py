@@ -32,13 +32,14 @@ def reproduce(
 ) -> None:
     """Train a stored run again from the same inputs: bit-identical, or what drifted.
 
-    In a scratch folder; nothing stored is touched. Exit status 1 if anything drifted.
+    First everything that made the number is shown: metrics, settings, data, code, hardware. In a
+    scratch folder; nothing stored is touched. Exit status 1 if anything drifted.
     """
     # As the workers of a sweep have it; read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from orchestrator.plan import load_plan
-    from orchestrator.reproduce import keys_of
+    from orchestrator.reproduce import keys_of, made_of
     from orchestrator.reproduce import reproduce as train_again
     from orchestrator.store import Store
 
@@ -51,6 +52,11 @@ def reproduce(
     drifted = False
     for key in keys_of(what, store, plan):
         code = plan.by_key[key].code if plan is not None else None
+        made = made_of(key, store)
+        if not as_json:
+            typer.echo(f"{key} was made of")
+            for name, value in made.items():
+                typer.echo(f"  {name}: {value}")
         with tempfile.TemporaryDirectory(prefix="hdsweep-reproduce-") as folder:
             again = train_again(
                 key, store, opened, Path(folder), from_scratch=from_scratch, code=code
@@ -58,7 +64,9 @@ def reproduce(
             for found in again:
                 drifted |= not found.identical
                 if as_json:
-                    print_json({**vars(found), "identical": found.identical})
+                    own = made if found.key == key else made_of(found.key, store)
+                    told = {**vars(found), "identical": found.identical, "made_of": own}
+                    print_json(told)
                     continue
                 verdict = "bit-identical" if found.identical else "DRIFTED"
                 typer.echo(f"{found.key} {found.label}: {verdict}")

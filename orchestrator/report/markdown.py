@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from orchestrator.report.cells import Cell, Published, Table, method_title
+from orchestrator.report.verdicts import RULE, verdict
 
 
 def write(table: Table, path: Path) -> None:
@@ -20,6 +21,7 @@ def render(table: Table) -> str:
         names = [column.target for column in table.columns]
         said = "for comparison" if table.comparable else "beside it, not for comparison"
         parts += [f"### As published ({said})", _grid(["method", *names], published)]
+        parts += [f"- {RULE}"] if table.comparable else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,10 +51,17 @@ def _marked(cell: Cell) -> str:
 
 def _published(table: Table) -> list[list[str]]:
     return [
-        [method_title(method), *map(published_text, table.row(method))]
+        [method_title(method), *map(_judged, table.row(method))]
         for method in table.methods
         if any(cell.published for cell in table.row(method))
     ]
+
+
+def _judged(cell: Cell) -> str:
+    """Return a published cell, and what ours says to it where the two may be compared."""
+    found = verdict(cell)
+    said = "" if found.difference is None else f" ({found})"
+    return f"{published_text(cell)}{said}"
 
 
 def _grid(header: list[str], rows: list[list[str]]) -> str:
