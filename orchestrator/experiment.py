@@ -5,6 +5,7 @@ search algorithm may answer that there is nothing to start just now. Everything 
 passed to the sweep; nothing of Tune's own state is ever restored from.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ class _Drain(_OfThisProcess, FIFOScheduler):  # type: ignore[misc]
 
 def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> None:
     """Run a sweep to its end, or until it has drained; Tune's own files go into `folder`."""
+    # Tune ends by listing every attempt that failed; the sweep tells which runs did in the end.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     memory = [gpu.memory_gb for gpu in gpus()]
     gpu_gb = min(memory) if memory else None
 

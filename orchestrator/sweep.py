@@ -41,6 +41,7 @@ class SweepResult:
 
 
 Order = Literal["seeds-first", "longest-first"]
+LEAST_PROGRESS = 0.01  # Part of a run by which it must have got further for a loss not to count.
 ALIKE = 2  # Runs of a method that fail for good in the same way, after which it is stopped.
 
 
@@ -53,7 +54,8 @@ class Options:
     workers: int | None = None
     """CPU slots on this machine; all cores by default."""
     retries: int = 2
-    """Further attempts after an error or a lost worker; a preemption is not counted."""
+    """Further attempts after an error or a lost worker. Not counted: a preemption, and the loss of a
+    worker that had got further than the one lost before it."""
     order: Order = "seeds-first"
     """Every cell its first seed before any gets its second, or the longest path first whatever seed."""
     keep_weights: bool = False
@@ -88,6 +90,10 @@ class Sweep:
         """The last failure of each run, by key."""
         self._micro_batches: dict[str, int] = {}
         """Of runs whose memory did not suffice for more, by key."""
+        self._reached: dict[str, float] = {}
+        """How far each run was when last heard of, in [0, 1], by key."""
+        self._lost_at: dict[str, float] = {}
+        """How far each run had come when it last lost its worker, by key."""
         self._stuck: dict[tuple[str, str], set[str]] = {}
         """Keys of the runs of a method that failed for good in one way: method and fingerprint."""
         self.result = SweepResult(planned=len(runs))
@@ -148,6 +154,7 @@ class Sweep:
             self._finished(trial_id)
             return
         self._store.log_points(run.key, points)
+        self._reached[run.key] = result["fraction"]
         self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
 
     def lost(self, trial_id: str, message: str, kind: FailureKind) -> None:
@@ -201,7 +208,9 @@ class Sweep:
         before, self._causes[run.key] = self._causes.get(run.key), failure
         if failure.permanent:
             return False
-        if failure.kind == "preempted":
+        if failure.kind == "preempted" or (
+            failure.kind == "worker_lost" and self._got_on(run.key)
+        ):
             self._tries[run.key] -= 1  # Nobody's fault, and not counted.
             return True
         if failure.kind == "out_of_memory" and self._shrink(run):
@@ -211,6 +220,16 @@ class Sweep:
         if failure.kind == "error" and same:
             return False  # Deterministic: a third attempt would end like the first two.
         return self._tries[run.key] <= self._options.retries
+
+    def _got_on(self, key: str) -> bool:
+        """Whether a run whose worker was lost had got further than when it last lost one.
+
+        A machine that is reclaimed or unplugged often looks like a worker that died. What loses its
+        worker again and again at one place is another matter, and runs out of retries.
+        """
+        reached, before = self._reached.get(key, 0.0), self._lost_at.get(key, 0.0)
+        self._lost_at[key] = max(reached, before)
+        return reached > before + LEAST_PROGRESS
 
     def _shrink(self, run: PlannedRun) -> bool:
         """Halve the micro-batch of a run; the batch stays. False if that cannot be done."""

@@ -1,0 +1,69 @@
+"""Several machines: a sweep joins a cluster, and one of its nodes is gone in the middle."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from ray.cluster_utils import Cluster
+
+pytestmark = pytest.mark.slow
+
+ROWS = ("--methods", "scratch_adm,hybrid_ft", "--targets", "ph2", "--seeds", "0,1")
+# Long enough that a run is under way when its node goes.
+LONG = ("--set", "fine_tuning.max_epochs=60", "--set", "fine_tuning.patience=60")
+MEMORY = 100 * 2**20
+
+
+def command(home, *more):
+    base = [sys.executable, "-m", "orchestrator.cli", "run", "table2", "--scale", "smoke"]
+    return [*base, "--home", str(home), "--progress", "plain", "--json", *ROWS, *LONG, *more]
+
+
+@pytest.fixture
+def cluster():
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY}
+    )
+    yield made
+    made.shutdown()
+
+
+def wait_for(text, process, path):
+    for _ in range(1200):
+        if text in path.read_text():
+            return
+        assert process.poll() is None, path.read_text()
+        time.sleep(0.1)
+    raise AssertionError(path.read_text())
+
+
+def table(home):
+    (path,) = home.glob("artifacts/*/artifacts/table/table.json")
+    return path.read_text()
+
+
+def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path):
+    node = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+    home, log = tmp_path / "cluster", tmp_path / "stderr"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            command(home, "--address", cluster.address),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+        )
+        wait_for("finished pretrain hybrid", process, log)
+        wait_for("started  hybrid_ft ph2 seed 0", process, log)
+        cluster.remove_node(node, allow_graceful=False)
+        out, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, log.read_text()
+    summary = json.loads(out.decode().splitlines()[-1])
+    assert (summary["finished"], summary["failed"]) == (5, 0)
+
+    alone = tmp_path / "alone"
+    subprocess.run(command(alone), check=True, capture_output=True, timeout=300, env=environment)
+    assert table(home) == table(alone)
