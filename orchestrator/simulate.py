@@ -58,6 +58,7 @@ class Barrier:
     def __init__(self, runs: Iterable[PlannedRun]) -> None:
         self._waiting = deque(sorted(runs, key=lambda run: not run.pretraining))
         self._running: dict[str, PlannedRun] = {}
+        self._pretraining = 0  # How many of those that run.
 
     @property
     def exhausted(self) -> bool:
@@ -69,19 +70,21 @@ class Barrier:
         if not self._waiting:
             return None
         first = self._waiting[0]
-        stage_before = not first.pretraining and any(r.pretraining for r in self._running.values())
-        if stage_before or first.needs in self._running:
+        if first.needs in self._running or (self._pretraining and not first.pretraining):
             return None
         self._running[first.key] = first
+        self._pretraining += first.pretraining
         return self._waiting.popleft()
 
     def finish(self, key: str) -> None:
         """Take a running run off."""
-        del self._running[key]
+        self._pretraining -= self._running.pop(key).pretraining
 
     def put_back(self, key: str) -> None:
         """Let a running run wait again, before all others."""
-        self._waiting.appendleft(self._running.pop(key))
+        run = self._running.pop(key)
+        self._pretraining -= run.pretraining
+        self._waiting.appendleft(run)
 
 
 @dataclass(frozen=True)
