@@ -183,10 +183,14 @@ def simulate(
         checkpoint_seconds: between two checkpoints of a run.
 
     Raises:
-        ValueError: if `gpus` is not positive, or if losses leave no GPU while there is work.
+        ValueError: if `gpus` is not positive, if a GPU is lost that is none of them, or if losses
+            leave none while there is work.
     """
     if gpus < 1:
         raise ValueError(f"gpus must be > 0, got {gpus}")
+    losses = tuple(losses)
+    if any(loss.gpu not in range(gpus) for loss in losses):
+        raise ValueError(f"lost GPUs must be in 0..{gpus - 1}, got {[x.gpu for x in losses]}")
     durations = seconds if actual is None else actual
     parts = {r.key: round(resources(r.spec, gpu_gb=gpu_gb).gpus * PARTS) for r in runs}
     if policy is None:
