@@ -261,7 +261,8 @@ def test_with_estimates_wrong_by_up_to_two_most_sweeps_stay_within_a_tenth_of_th
     ratios = [table2(gpus, seed=seed).ratio for seed in SEEDS]
     assert sum(ratio <= 1.10 for ratio in ratios) >= 0.9 * len(ratios)
     assert median(ratios) <= 1.03
-    # A pretraining that is started late and takes twice as long as thought: 20 % on 4 GPUs.
+    # Those that take longer started a pretraining last that lasts twice as long as thought: over
+    # 200 seeds, 14 % of the sweeps on 4 GPUs and 2 % on 8 (benchmarks/scheduling.py).
     assert max(ratios) <= 1.25
 
 
