@@ -43,7 +43,7 @@ def write_gantt(simulation: Simulation, file: Path) -> None:
     figure = gantt(simulation)
     try:
         if file.suffix == ".svg":
-            file.write_bytes(svg(figure, "gantt"))
+            file.write_text(svg(figure, "gantt"), encoding="utf-8")
         else:
             figure.savefig(file, dpi=150)
     except OSError as error:
