@@ -10,7 +10,7 @@ Units: seconds unless a name says hours; GFLOP is 10^9, TFLOP 10^12, a multiply-
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -127,13 +127,7 @@ class Forecast:
     @cached_property
     def remaining(self) -> Mapping[str, float]:
         """Seconds from the start of each run to the end of the longest path that begins with it."""
-        after: dict[str, float] = defaultdict(float)
-        path: dict[str, float] = {}
-        for run in reversed(self.plan.runs):
-            path[run.key] = self.seconds.get(run.key, 0.0) + after[run.key]
-            if run.needs is not None:
-                after[run.needs] = max(after[run.needs], path[run.key])
-        return path
+        return longest_paths(self.plan.runs, self.seconds)
 
     @property
     def longest_path(self) -> float:
@@ -194,6 +188,22 @@ def forecast(
         },
         learned=frozenset(factor),
     )
+
+
+def longest_paths(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds from the start of each run to the end of the longest path from it.
+
+    Args:
+        runs: each after the one it needs.
+        seconds: of each run; one that is left out takes none.
+    """
+    after: dict[str, float] = defaultdict(float)
+    path: dict[str, float] = {}
+    for run in reversed(runs):
+        path[run.key] = seconds.get(run.key, 0.0) + after[run.key]
+        if run.needs is not None:
+            after[run.needs] = max(after[run.needs], path[run.key])
+    return path
 
 
 def run_seconds(spec: RunSpec, images: int, device: Device) -> float:

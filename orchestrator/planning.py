@@ -1,7 +1,7 @@
 """`hdsweep plan`: what would run, why, and what it would take."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.forecast import CPU, H100, Forecast, forecast
+from orchestrator.forecast import CPU, H100, SECONDS_PER_HOUR, Forecast, forecast
+from orchestrator.frontier import seeds_first
 from orchestrator.hardware import cpu_cores, gpus
 from orchestrator.home import Home
 from orchestrator.plan import Plan, PlannedRun
+from orchestrator.simulate import Simulation, simulate
 from orchestrator.why import Reason, reasons
 from orchestrator.wording import duration, in_short
 
@@ -28,13 +30,24 @@ class Explained:
     forecast: Forecast
     slots: int
     """Runs at once that the forecast's wall time assumes."""
+    simulation: Simulation | None = None
+    """The sweep on as many GPUs as were asked about; None if none were."""
 
 
-def explain(plan: Plan, home: Home) -> Explained:
+@dataclass(frozen=True)
+class AskedGpus:
+    """GPUs that a plan is to be simulated on, whether or not this machine has them."""
+
+    count: int
+    memory_gb: float
+    """Of each, in GB (10^9 bytes)."""
+
+
+def explain(plan: Plan, home: Home, asked: AskedGpus | None = None) -> Explained:
     """Return a plan with its reasons, held against what the home folder has stored.
 
-    At paper scale the cost is that of the H100 of the cost model, whatever this machine is: the
-    question is what the table would take.
+    At paper scale, and for GPUs that were asked about, the cost is that of the H100 of the cost
+    model, whatever this machine is: the question is what the table would take.
     """
     finished, failures, past, measured = {}, {}, [], []
     if home.exists():
@@ -47,14 +60,25 @@ def explain(plan: Plan, home: Home) -> Explained:
             failures = {key: str(failure) for key, failure in store.failures().items()}
             past = list(store.specs().values())
             measured = measure(store)
-    on_gpu = bool(gpus()) or plan.scale == "paper"
+    on_gpu = asked is not None or plan.scale == "paper" or bool(gpus())
+    costs = forecast(plan, device=H100 if on_gpu else CPU, measured=measured, finished=finished)
     return Explained(
         plan=plan,
         reasons=dict(reasons(plan, finished=finished, failures=failures, past=past)),
-        forecast=forecast(
-            plan, device=H100 if on_gpu else CPU, measured=measured, finished=finished
-        ),
+        forecast=costs,
         slots=max(1, len(gpus())) if on_gpu else cpu_cores(),
+        simulation=simulated(costs, asked) if asked is not None else None,
+    )
+
+
+def simulated(costs: Forecast, asked: AskedGpus) -> Simulation:
+    """Return what a sweep over the missing runs of a plan comes to if the forecast is right."""
+    return simulate(
+        [run for run in costs.plan.runs if run.key in costs.seconds],
+        costs.seconds,
+        gpus=asked.count,
+        gpu_gb=asked.memory_gb,
+        rank=seeds_first(costs.plan.runs),
     )
 
 
@@ -75,6 +99,27 @@ def to_records(explained: Explained) -> Iterator[dict[str, Any]]:
             "reason": str(explained.reasons[run.key]),
             "forecast_seconds": None if seconds is None else round(seconds, 2),
         }
+
+
+def simulation_record(explained: Explained, simulation: Simulation) -> dict[str, Any]:
+    """Return the JSON-ready record of a simulated sweep."""
+    return {
+        "study": explained.plan.study,
+        "scale": explained.plan.scale,
+        "runs": len(explained.forecast.seconds),
+        "device": explained.forecast.device.name,
+        "gpus": simulation.gpus,
+        "gpu_gb": simulation.gpu_gb,
+        "makespan_seconds": round(simulation.makespan, 2),
+        "bound_seconds": round(simulation.bound, 2),
+        "ratio_to_bound": round(simulation.ratio, 4),
+        "utilisation": round(simulation.utilisation, 4),
+        "critical_path": [run.label for run in simulation.critical],
+        "critical_path_seconds": round(simulation.longest_path, 2),
+        "ended_last": [run.label for run in simulation.ended_last],
+        "gpu_hours": round(simulation.work / SECONDS_PER_HOUR, 2),
+        "gpu_hours_held": round(_held_hours(simulation), 2),
+    }
 
 
 def render_plan(explained: Explained, *, every: bool) -> Group:
@@ -128,10 +173,13 @@ def _footer(explained: Explained) -> Iterator[Text]:
         f"{pretrainings} pretrainings ({costs.hours('pretraining'):.3g} {unit} to do), "
         f"{len(plan.runs) - pretrainings} fine-tunings ({costs.hours('fine-tuning'):.3g} {unit})"
     )
-    yield Text(
-        f"on {explained.slots} at once: {duration(costs.wall_seconds(explained.slots))}; "
-        f"no number of devices is faster than {duration(costs.longest_path)}"
-    )
+    if explained.simulation is not None:
+        yield from _simulation_lines(explained.simulation, costs.seconds)
+    else:
+        yield Text(
+            f"on {explained.slots} at once: {duration(costs.wall_seconds(explained.slots))}; "
+            f"no number of devices is faster than {duration(costs.longest_path)}"
+        )
     learned = "measured runs of this home" if costs.learned else "the built-in cost model"
     yield Text(f"forecast from {learned}; none of it has been started", style="dim")
     missing = [each.ref.name for each in plan.datasets if not each.prepared]
@@ -139,6 +187,33 @@ def _footer(explained: Explained) -> Iterator[Text]:
         yield Text(f"not prepared yet: {', '.join(missing)}", style="dim")
     for note in (*plan.notes, *plan.tuned):
         yield Text(note, style="dim")
+
+
+def _simulation_lines(simulation: Simulation, seconds: Mapping[str, float]) -> Iterator[Text]:
+    if not simulation.intervals:
+        yield Text("nothing is left to simulate")
+        return
+    count = f"{simulation.gpus} GPU{'s' if simulation.gpus > 1 else ''}"
+    limit = "the critical path" if simulation.bound == simulation.longest_path else "work / GPUs"
+    yield Text(
+        f"on {count} of {simulation.gpu_gb:g} GB, simulated: {duration(simulation.makespan)}, "
+        f"{simulation.utilisation:.0%} of their time in use; {simulation.ratio:.2f} times "
+        f"the bound of {duration(simulation.bound)} ({limit})"
+    )
+    path = ", then ".join(f"{r.label} ({duration(seconds[r.key])})" for r in simulation.critical)
+    yield Text(f"critical path: {path}")
+    yield Text(
+        f"{_in_hours(simulation.work / SECONDS_PER_HOUR)} GPU-hours of work, "
+        f"{_in_hours(_held_hours(simulation))} with the GPUs held to the end"
+    )
+
+
+def _in_hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
+def _held_hours(simulation: Simulation) -> float:
+    return simulation.makespan * simulation.gpus / SECONDS_PER_HOUR
 
 
 def _title(plan: Plan) -> str:

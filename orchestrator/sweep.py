@@ -7,7 +7,7 @@ cannot publish.
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,7 +16,7 @@ from orchestrator.attempts import Attempt
 from orchestrator.events import Event, Kind, OnEvent
 from orchestrator.failures import Failure
 from orchestrator.failures import Kind as FailureKind
-from orchestrator.frontier import Frontier
+from orchestrator.frontier import Frontier, all_alike, seeds_first
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
@@ -106,7 +106,7 @@ class Sweep:
                 self._tell("reused", run, metrics=stored.metrics, seconds=stored.seconds)
             else:
                 waiting.append(run)
-        rank = _seeds_first(runs) if options.order == "seeds-first" else _all_alike
+        rank = seeds_first(runs) if options.order == "seeds-first" else all_alike
         self._frontier = Frontier(waiting, self._artifacts, remaining, rank=rank)
 
     @property
@@ -296,17 +296,6 @@ def micro_batch_of(spec: RunSpec) -> int | None:
     if spec.network.family != "adm" or isinstance(spec.training, LedmConfig):
         return None
     return spec.training.micro_batch or spec.training.batch
-
-
-def _seeds_first(runs: Sequence[PlannedRun]) -> Callable[[PlannedRun], int]:
-    """Rank fine-tunings by the place of their seed; a pretraining comes before what needs it."""
-    seeds = dict.fromkeys(run.seed for run in runs if not run.pretraining)
-    place = {seed: i for i, seed in enumerate(seeds)}
-    return lambda run: 0 if run.pretraining else place.get(run.seed, 0)
-
-
-def _all_alike(_: PlannedRun) -> int:
-    return 0
 
 
 def run_sweep(

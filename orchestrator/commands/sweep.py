@@ -30,6 +30,8 @@ from orchestrator.wording import in_short, one_line
 
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 ORDERS = ("seeds-first", "longest-first")
+MOST_GPUS, MOST_GPU_GB = 100_000, 10_000
+PICTURES = (".svg", ".png")
 MOST_NAMED = 4  # Runs that a summary lists by name.
 
 
@@ -151,14 +153,40 @@ def plan(
     random_backbone: RandomBackboneOption = False,
     from_tune: FromTuneOption = None,
     every: Annotated[bool, typer.Option("--all", help="One line per run.")] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_GPUS, help="Simulate the sweep on that many GPUs (H100)."),
+    ] = None,
+    gpu_gb: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_GPU_GB, help="Memory of each in GB; 80 by default."),
+    ] = None,
+    gantt: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw what runs where and when: .svg or .png."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what STUDY would run, why, and what it would cost; start nothing.
 
-    Needs no data, no GPU and no home folder.
+    Needs no data, no GPU and no home folder. With --gpus, adds the time that a simulated sweep
+    takes, beside the least that any order could take. --json then ends with one record of that.
     """
-    from orchestrator.planning import explain, render_plan, to_records
+    from orchestrator.planning import (
+        AskedGpus,
+        explain,
+        render_plan,
+        simulation_record,
+        to_records,
+    )
+    from orchestrator.simulate import GPU_GB
 
+    if gpus is None and (gpu_gb is not None or gantt is not None):
+        flag = "--gantt" if gpu_gb is None else "--gpu-gb"
+        raise InputError(f"{flag} needs --gpus", hint="such as `--gpus 8`")
+    asked = None if gpus is None else AskedGpus(gpus, GPU_GB if gpu_gb is None else gpu_gb)
+    if gantt is not None:
+        _require_picture("--gantt", gantt)
     planned = load_plan(
         study,
         scale=scale,
@@ -170,12 +198,20 @@ def plan(
         allow_random_backbone=random_backbone,
         from_tune=from_tune,
     )
-    explained = explain(planned, Home(home.expanduser().absolute()))
+    explained = explain(planned, Home(home.expanduser().absolute()), asked)
+    simulation = explained.simulation
     if as_json:
         for record in to_records(explained):
             print_json(record)
+        if simulation is not None:
+            print_json(simulation_record(explained, simulation))
     else:
         print_rich(render_plan(explained, every=every))
+    if gantt is not None and simulation is not None:
+        from orchestrator.report.gantt import write_gantt
+
+        write_gantt(simulation, gantt)
+        say(str(gantt))
 
 
 def status(
@@ -213,6 +249,16 @@ def status(
         print_json(found.to_record())
     else:
         print_rich(render_failed(found) if failed else render_status(found))
+
+
+def _require_picture(flag: str, file: Path) -> None:
+    """Raise an InputError if a picture cannot be written there; nothing has been computed yet."""
+    if file.suffix not in PICTURES:
+        raise InputError(f"{flag} {file}: must end in {' or '.join(PICTURES)}")
+    if not file.parent.is_dir():
+        raise InputError(f"{flag} {file}: there is no folder {file.parent}")
+    if file.is_dir():
+        raise InputError(f"{flag} {file}: is a folder")
 
 
 def _tell_failures(plan: Plan, result: Any) -> None:

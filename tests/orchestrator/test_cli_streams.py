@@ -35,7 +35,14 @@ def hdsweep(*arguments):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["plan", "table2", "--json"], ["doctor"], ["data", "list"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["plan", "table2", "--json"],
+        ["plan", "table2", "--gpus", "8"],
+        ["doctor"],
+        ["data", "list"],
+    ],
 )
 def test_saying_what_would_happen_imports_nothing_heavy(tmp_path, arguments):
     done = subprocess.run(
@@ -48,7 +55,7 @@ def test_saying_what_would_happen_imports_nothing_heavy(tmp_path, arguments):
     )
     imported = set(done.stderr.split())
     assert "orchestrator" in imported
-    assert not imported & {"torch", "ray", "mlflow", "numpy", "pandas", "pyarrow"}
+    assert not imported & {"torch", "ray", "mlflow", "numpy", "pandas", "pyarrow", "matplotlib"}
 
 
 @pytest.mark.parametrize(

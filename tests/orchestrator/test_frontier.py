@@ -1,5 +1,7 @@
 """The order of a sweep: dependencies first, of what is ready the longest path, failures contained."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.forecast import H100, forecast
@@ -109,3 +111,36 @@ def test_dropping_a_method_leaves_what_others_need(plan, remaining):
     assert len(dropped) == 15
     # Its pretrainings go on for LEDM; with both gone they are of no use either.
     assert sum(run.pretraining for run in frontier.drop_methods({"hybrid_ft", "hybrid_ledm"})) == 3
+
+
+def test_what_hangs_on_a_dropped_run_by_several_steps_is_dropped_with_it(plan):
+    # a <- b <- c <- d, and e by itself.
+    chain = [
+        replace(plan.runs[0], key=key, needs=needs)
+        for key, needs in ("a-", "ba", "cb", "dc", "e-")
+    ]
+    runs = [replace(run, needs=None) if run.needs == "-" else run for run in chain]
+    frontier = Frontier(runs, (), {"a": 4, "b": 3, "c": 2, "d": 1, "e": 1})
+    assert frontier.take().key == "a"
+    assert [run.key for run in frontier.give_up("a")] == ["b", "c", "d"]
+    assert frontier.take().key == "e"
+    assert frontier.take() is None
+
+
+def test_a_run_that_was_ready_and_is_dropped_is_not_taken(plan, remaining):
+    frontier = Frontier(plan.runs, (), remaining)
+    dropped = {run.key for run in frontier.drop_methods({"scratch_adm", "hybrid_ft"})}
+    order, _ = drain(frontier)
+    assert len(order) == 180 - len(dropped) == 150
+    assert not dropped & {run.key for run in order}
+
+
+def test_runs_that_are_added_go_in_order_among_those_that_wait(plan):
+    runs = {key: replace(plan.runs[0], key=key, needs=None) for key in "abc"}
+    waits = replace(plan.runs[0], key="d", needs="a")
+    frontier = Frontier([runs["a"], runs["b"]], (), {"a": 5, "b": 1})
+    frontier.take()
+    frontier.add([runs["c"], waits], {"c": 2, "d": 3})
+    assert frontier.take().key == "c"
+    frontier.note_finished("a")
+    assert [frontier.take().key for _ in range(2)] == ["d", "b"]
