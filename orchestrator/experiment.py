@@ -17,7 +17,6 @@ from ray.tune.search import Searcher
 
 from orchestrator.failures import Kind
 from orchestrator.forecast import resources
-from orchestrator.hardware import gpus
 from orchestrator.stopping import StopFlag
 from orchestrator.sweep import Sweep
 from trainables.config import RunSpec
@@ -94,8 +93,7 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
     """Run a sweep to its end, or until it has drained; Tune's own files go into `folder`."""
     # Tune ends by listing every attempt that failed; the sweep tells which runs did in the end.
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-    memory = [gpu.memory_gb for gpu in gpus()]
-    gpu_gb = min(memory) if memory else None
+    gpu_gb = sweep.devices.gpu_gb
 
     def slots(config: dict[str, Any]) -> dict[str, float]:
         needed = resources(RunSpec.model_validate(config["spec"]), gpu_gb=gpu_gb)

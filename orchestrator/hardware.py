@@ -1,4 +1,4 @@
-"""What this machine has: GPUs by name and memory, CPU cores. No torch: asking costs nothing."""
+"""What a machine has: GPUs by name and memory, CPU cores. No torch: asking costs nothing."""
 
 import os
 import subprocess
@@ -14,6 +14,23 @@ class Gpu:
     name: str
     memory_gb: float
     """In GB (10^9 bytes)."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What runs are put on: GPUs, or CPU slots where there are none."""
+
+    count: int
+    gpu_gb: float | None
+    """Memory of the smallest GPU in GB (10^9 bytes); None without GPUs."""
+
+
+def local_devices(workers: int | None = None) -> Devices:
+    """Return those of this machine; `workers` CPU slots, one per core by default."""
+    found = gpus()
+    if found:
+        return Devices(len(found), min(gpu.memory_gb for gpu in found))
+    return Devices(workers or cpu_cores(), None)
 
 
 def gpus() -> tuple[Gpu, ...]:

@@ -9,13 +9,15 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import InputError
-from orchestrator.hardware import cpu_cores, gpus
+from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
 
 FOLDER_PREFIX = "hdsweep-ray-"
+ANSWER_SECONDS = 60  # For a node to start a worker and answer.
 OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
 
 # Read by Ray when it is imported or starts a process.
@@ -65,6 +67,52 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
             yield folder
         finally:
             ray.shutdown()
+
+
+def devices(address: str, *, workers: int | None = None, gpu_gb: float | None = None) -> Devices:
+    """Return what runs can be put on: of this machine, or of the nodes of a cluster.
+
+    Args:
+        address: `local`, or a cluster, which is joined for a moment.
+        workers: CPU slots of this machine.
+        gpu_gb: memory of the GPUs of a cluster, where they are not there yet (an autoscaler brings
+            them when they are asked for) or their driver tells nothing.
+
+    Raises:
+        InputError: if no cluster answers, or a node offers GPUs without a driver that lists them.
+    """
+    if address == "local":
+        return local_devices(workers)
+    os.environ.update(QUIET)
+    import ray
+
+    _join(address)
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        count = sum(node["Resources"].get("GPU", 0) for node in nodes)
+        if gpu_gb is None and count:
+            gpu_gb = min(_memory_of(node) for node in nodes if node["Resources"].get("GPU", 0))
+        if gpu_gb is not None:
+            return Devices(max(int(count), 1), gpu_gb)
+        return Devices(max(int(sum(n["Resources"].get("CPU", 0) for n in nodes)), 1), None)
+    finally:
+        ray.shutdown()
+
+
+def _memory_of(node: Mapping[str, Any]) -> float:
+    """Return the memory of the smallest GPU of a node, asked there."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    ask = ray.remote(num_cpus=0)(gpus).options(scheduling_strategy=there)
+    found = ray.get(ask.remote(), timeout=ANSWER_SECONDS)
+    if not found:
+        raise InputError(
+            f"node {node['NodeManagerAddress']} offers GPUs, but its driver lists none",
+            hint="tell their memory in GB with --gpu-gb",
+        )
+    return float(min(gpu.memory_gb for gpu in found))
 
 
 def _start(folder: Path, workers: int) -> None:

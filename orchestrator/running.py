@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.budget import Budget
 from orchestrator.errors import InputError
 from orchestrator.events import OnEvent
-from orchestrator.forecast import CPU, H100, Measured, forecast
-from orchestrator.hardware import gpus
+from orchestrator.forecast import CPU, H100, Measured, forecast, resources
+from orchestrator.hardware import Devices, local_devices
 from orchestrator.home import Home
 from orchestrator.plan import Plan, require_ready
 from orchestrator.stopping import Say
@@ -33,10 +34,11 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 some runs failed, 130 interrupted."""
+        """0 done, 1 some runs failed or were left for want of budget, 130 interrupted."""
         if self.result.interrupted:
             return 130
-        return 1 if self.result.failed or self.result.blocked else 0
+        whole = not (self.result.failed or self.result.blocked) and self.result.within_budget
+        return 0 if whole else 1
 
     def summary(self) -> dict[str, Any]:
         """Return the counts for machines."""
@@ -48,6 +50,7 @@ class Outcome:
             "failed": len(result.failed),
             "blocked": len(result.blocked),
             "interrupted": result.interrupted,
+            "within_budget": result.within_budget,
             "seconds": round(result.seconds, 3),
             "table": str(self.folder),
         }
@@ -115,19 +118,26 @@ def run_plan(
     from orchestrator.store import Store
     from orchestrator.sweep import run_sweep
 
+    devices = options.devices or local_devices(options.workers)
     with Store.open(home) as store:
         for key, what in store.reconciled.items():
             say(f"run {key} had been cut short: {what}")
         store.begin_sweep(plan)
         expected = forecast(
             plan,
-            device=H100 if gpus() else CPU,
+            device=CPU if devices.gpu_gb is None else H100,
             measured=measured(store),
             finished=store.finished(),
         )
         with display(plan, expected.seconds) as view, notify(view) as on_event:
             result = run_sweep(
-                plan, store, expected.remaining, options=options, on_event=on_event, say=say
+                plan,
+                store,
+                expected.remaining,
+                options=options,
+                on_event=on_event,
+                say=say,
+                budget=_budget(plan, expected.seconds, options, devices),
             )
         if result.interrupted:
             store.reconcile()  # What was stopped must not look as if it were running.
@@ -135,6 +145,16 @@ def run_plan(
         folder = write_table(store, table, plan)
         store.end_sweep(complete=result.reused + result.finished == result.planned)
     return Outcome(result, table, folder)
+
+
+def _budget(
+    plan: Plan, expected: Mapping[str, float], options: "Options", devices: Devices
+) -> Budget | None:
+    if options.most_hours is None:
+        return None
+    held = {run.key: resources(run.spec, gpu_gb=devices.gpu_gb) for run in plan.runs}
+    share = {key: h.cpus if devices.gpu_gb is None else h.gpus for key, h in held.items()}
+    return Budget(options.most_hours, share=share, expected=expected)
 
 
 def measured(store: "Store") -> list[Measured]:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from orchestrator.attempts import Attempt
+from orchestrator.budget import Budget
 from orchestrator.events import Event, Kind, OnEvent
 from orchestrator.failures import Failure
 from orchestrator.failures import Kind as FailureKind
 from orchestrator.frontier import Frontier, all_alike, seeds_first
+from orchestrator.hardware import Devices, local_devices
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
@@ -38,6 +40,8 @@ class SweepResult:
     """Runs that could not start: their key, and the key of the run that failed."""
     seconds: float = 0.0
     interrupted: bool = False
+    within_budget: bool = True
+    """False if runs were left because the budget might not have sufficed for them."""
 
 
 Order = Literal["seeds-first", "longest-first"]
@@ -53,9 +57,13 @@ class Options:
     """Start Ray on this machine, or join this cluster."""
     workers: int | None = None
     """CPU slots on this machine; all cores by default."""
+    devices: Devices | None = None
+    """What runs are put on; those of this machine by default."""
     retries: int = 2
     """Further attempts after an error or a lost worker. Not counted: a preemption, and the loss of a
     worker that had got further than the one lost before it."""
+    most_hours: float | None = None
+    """GPU-hours to spend, or hours of CPU slots where there are no GPUs; no limit by default."""
     order: Order = "seeds-first"
     """Every cell its first seed before any gets its second, or the longest path first whatever seed."""
     keep_weights: bool = False
@@ -79,9 +87,12 @@ class Sweep:
         options: Options,
         on_event: OnEvent,
         stop: StopFlag,
+        budget: Budget | None = None,
     ) -> None:
         self._store, self._options = store, options
         self._on_event, self._stop = on_event, stop
+        self.devices = options.devices or local_devices(options.workers)
+        self._budget, self._out_of_budget = budget, False
         finished = store.finished()
         self._artifacts: dict[str, Path] = {}
         self._attempts: dict[str, tuple[PlannedRun, Attempt]] = {}
@@ -110,8 +121,15 @@ class Sweep:
         self._frontier = Frontier(waiting, self._artifacts, remaining, rank=rank)
 
     @property
+    def out_of_budget(self) -> bool:
+        """Whether the budget lets nothing start any more."""
+        return self._out_of_budget
+
+    @property
     def over(self) -> bool:
         """Whether nothing will be started any more."""
+        if self._out_of_budget and not self._attempts:
+            return True
         return self._frontier.exhausted or self._stop.draining
 
     def start_next(self, trial_id: str) -> dict[str, Any] | None:
@@ -119,12 +137,18 @@ class Sweep:
 
         None if no run is ready just now.
         """
-        run = self._frontier.take()
+        run = None if self._out_of_budget else self._frontier.take()
         if run is None:
+            return None
+        if self._budget is not None and not self._budget.admits(run.key):
+            self._frontier.put_back(run.key)
+            self._out_of_budget = True
             return None
         attempt = self._store.start(run, parent=self.parent_of(run))
         self._attempts[trial_id] = (run, attempt)
         self._tries[run.key] = self._tries.get(run.key, 0) + 1
+        if self._budget is not None:
+            self._budget.start(run.key)
         return self._configuration(run, attempt)
 
     def parent_of(self, run: PlannedRun) -> str | None:  # noqa: ARG002
@@ -173,7 +197,7 @@ class Sweep:
             # A full or failing disk: the attempt counts as failed, the sweep goes on.
             self._failed(trial_id, Failure.of("error", str(error), attempt=attempt.number))
             return
-        del self._attempts[trial_id]
+        self._let_go(trial_id)
         self._artifacts[run.key] = stored.artifacts
         self._frontier.finish(run.key)
         self.result.finished += 1
@@ -188,7 +212,7 @@ class Sweep:
         self.after_finish(run, stored)
 
     def _failed(self, trial_id: str, failure: Failure) -> None:
-        run, attempt = self._attempts.pop(trial_id)
+        run, attempt = self._let_go(trial_id)
         self._store.fail(run.key, attempt, failure)
         if self._may_help(run, failure):
             self._frontier.put_back(run.key)
@@ -202,6 +226,13 @@ class Sweep:
         if self.STOPS_METHODS and failure.kind == "error":
             self._stop_methods(run, failure)
         self.after_failure(run, failure)
+
+    def _let_go(self, trial_id: str) -> tuple[PlannedRun, Attempt]:
+        """Take an attempt off that has ended, and its devices from the account."""
+        run, attempt = self._attempts.pop(trial_id)
+        if self._budget is not None:
+            self._budget.stop(run.key)
+        return run, attempt
 
     def _may_help(self, run: PlannedRun, failure: Failure) -> bool:
         """Whether to try again: the policy for each kind of failure."""
@@ -306,6 +337,7 @@ def run_sweep(
     options: Options,
     on_event: OnEvent,
     say: Say,
+    budget: Budget | None = None,
 ) -> SweepResult:
     """Run what is missing of a plan and return what came of it.
 
@@ -316,13 +348,16 @@ def run_sweep(
         options: where to run, how often to try, what to keep.
         on_event: told of every change, from this thread.
         say: told what a signal does.
+        budget: what may be spent; no limit by default.
 
     Raises:
         InputError: if the Ray cluster asked for is not there.
     """
     start = time.monotonic()
     stop = StopFlag(store.stop_file)
-    sweep = Sweep(plan.runs, store, remaining, options=options, on_event=on_event, stop=stop)
+    sweep = Sweep(
+        plan.runs, store, remaining, options=options, on_event=on_event, stop=stop, budget=budget
+    )
     if sweep.result.reused < sweep.result.planned:
         # Ray has handlers of its own, so ours come after it.
         with (
@@ -333,5 +368,6 @@ def run_sweep(
 
             run_experiment(sweep, plan.study, stop, folder)
     sweep.result.interrupted = stop.draining
+    sweep.result.within_budget = not sweep.out_of_budget
     sweep.result.seconds = time.monotonic() - start
     return sweep.result

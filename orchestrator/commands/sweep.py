@@ -50,6 +50,18 @@ def run(
         int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
     ] = None,
     address: Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")] = "local",
+    gpu_gb: Annotated[
+        float | None,
+        typer.Option(min=1, help="Memory in GB of a cluster's GPUs that are not there yet."),
+    ] = None,
+    max_gpu_hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="Start nothing that might exceed it; CPU-hours without GPUs."),
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="The same in money; needs --price.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Of one GPU-hour.")] = None,
     order: Annotated[
         str,
         typer.Option(
@@ -80,7 +92,6 @@ def run(
     the same command goes on where it stopped.
     """
     from orchestrator.display import KINDS, open_display
-    from orchestrator.hardware import gpus
     from orchestrator.notify import notifying, receiver
     from orchestrator.progress import SweepView
     from orchestrator.running import ready_plan, run_plan
@@ -89,6 +100,7 @@ def run(
         raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
     if order not in ORDERS:
         raise InputError(f"--order {order}: must be one of {', '.join(ORDERS)}")
+    hours = _budget(max_gpu_hours, max_cost, price)
     receivers = [receiver(each) for each in notify or ()]
 
     def make(known: Path) -> Plan:
@@ -107,23 +119,26 @@ def run(
     make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
     opened = open_home(home)
     plan = ready_plan(lambda: make(opened.path), opened, say)
+    from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
 
+    found = devices(address, workers=workers, gpu_gb=gpu_gb)
     options = Options(
         address=address,
         workers=workers,
+        devices=found,
+        most_hours=hours,
         retries=retries,
         order="seeds-first" if order == "seeds-first" else "longest-first",
         keep_weights=keep_weights,
     )
-    memory = [gpu.memory_gb for gpu in gpus()]
     try:
         outcome = run_plan(
             plan,
             opened,
             options=options,
             display=lambda plan, seconds: open_display(
-                SweepView(plan, seconds, gpu_gb=min(memory, default=None)), progress
+                SweepView(plan, seconds, gpu_gb=found.gpu_gb), progress
             ),
             say=say,
             notify=lambda on_event: notifying(
@@ -261,6 +276,22 @@ def _require_picture(flag: str, file: Path) -> None:
         raise InputError(f"{flag} {file}: is a folder")
 
 
+def _budget(hours: float | None, cost: float | None, price: float | None) -> float | None:
+    """Return the GPU-hours that may be spent: the lesser of two limits; None without any.
+
+    Raises:
+        InputError: if a cost is given and no price of a GPU-hour, or the other way round.
+    """
+    if (cost is None) != (price is None):
+        raise InputError("--max-cost and --price go together: the price is that of one GPU-hour")
+    limits = [] if hours is None else [hours]
+    if cost is not None and price is not None:
+        if price == 0:
+            raise InputError("--price 0: must be more than 0")
+        limits.append(cost / price)
+    return min(limits, default=None)
+
+
 def _tell_failures(plan: Plan, result: Any) -> None:
     """Name what failed, runs of the same cause together, and what could not start for it."""
     for group in grouped(result.failed, (run.key for run in plan.runs)):
@@ -271,5 +302,10 @@ def _tell_failures(plan: Plan, result: Any) -> None:
         waiting.setdefault(plan.by_key[needed].label, []).append(plan.by_key[key].label)
     for needed, labels in waiting.items():
         say(f"blocked by `{needed}`: {in_short(labels, most=MOST_NAMED)}")
+    if not result.within_budget:
+        left = result.planned - result.reused - result.finished
+        say(
+            f"the budget may not suffice for more: {left} runs left; the same command with more goes on"
+        )
     if result.interrupted:
         say(INTERRUPTED)

@@ -51,6 +51,10 @@ def tune(
     overrides: SetOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at once.")] = None,
     address: Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")] = "local",
+    gpu_gb: Annotated[
+        float | None,
+        typer.Option(min=1, help="Memory in GB of a cluster's GPUs that are not there yet."),
+    ] = None,
     retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
@@ -59,6 +63,7 @@ def tune(
 
     Interrupted, the same command goes on. Test images are never read.
     """
+    from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
     from orchestrator.tuning.command import search_and_answer
     from orchestrator.tuning.search import make_search
@@ -90,7 +95,12 @@ def tune(
         make,
         open_home(home),
         storage=storage,
-        options=Options(address=address, workers=workers, retries=retries),
+        options=Options(
+            address=address,
+            workers=workers,
+            devices=devices(address, workers=workers, gpu_gb=gpu_gb),
+            retries=retries,
+        ),
         say=say,
     )
     if as_json:

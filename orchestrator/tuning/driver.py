@@ -17,7 +17,6 @@ from orchestrator.attempts import Attempt
 from orchestrator.errors import HdsweepError
 from orchestrator.events import OnEvent
 from orchestrator.failures import Failure
-from orchestrator.hardware import cpu_cores, gpus
 from orchestrator.home import Home
 from orchestrator.plan import PlannedRun
 from orchestrator.ray_session import ray_session
@@ -80,7 +79,7 @@ class TuningSweep(Sweep):
         """By key: what failed for good in this session."""
         self._open: dict[int, OpenTrial] = {}
         self._began, self._closed = time.monotonic(), 0
-        self._width = max(1, len(gpus())) if gpus() else options.workers or cpu_cores()
+        self._width = self.devices.count
         for trial in ledger.left():
             self._begin(trial, ledger.values(trial))
 
@@ -191,7 +190,9 @@ class TuningSweep(Sweep):
         )
         stops = self._ledger.report(trial.trial, trial.rung, value)
         self._record.report(number, trial.rung, value, by_target, self._search)
-        shown = f"{value:.2f} %" + (f" at {self._budget(trial)}" if self._search.rungs > 1 else "")
+        shown = f"{value:.2f} %" + (
+            f" at {self._updates_of(trial)}" if self._search.rungs > 1 else ""
+        )
         if stops:
             self._ledger.prune(trial.trial)
             self._close(number, "stopped", shown)
@@ -242,7 +243,7 @@ class TuningSweep(Sweep):
             found.setdefault(run.target or "", []).append(self._stored[run.key].metrics[metric])
         return {target: tuple(values) for target, values in found.items()}
 
-    def _budget(self, trial: OpenTrial) -> str:
+    def _updates_of(self, trial: OpenTrial) -> str:
         return f"{self._search.budgets[trial.rung]} updates"
 
     def _state_of(self, key: str) -> Path:

@@ -9,6 +9,10 @@ import time
 import pytest
 from ray.cluster_utils import Cluster
 
+from orchestrator.errors import InputError
+from orchestrator.hardware import Devices
+from orchestrator.ray_session import devices
+
 pytestmark = pytest.mark.slow
 
 ROWS = ("--methods", "scratch_adm,hybrid_ft", "--targets", "ph2", "--seeds", "0,1")
@@ -43,6 +47,19 @@ def wait_for(text, process, path):
 def table(home):
     (path,) = home.glob("artifacts/*/artifacts/table/table.json")
     return path.read_text()
+
+
+def test_the_devices_are_those_of_the_nodes_and_not_of_the_machine_of_the_driver(cluster):
+    # A head without GPUs, as in the cloud files: what the driver's own machine has says nothing.
+    assert devices(cluster.address) == Devices(1, None)
+    cluster.add_node(num_cpus=3, object_store_memory=MEMORY)
+    assert devices(cluster.address) == Devices(4, None)
+    # An autoscaler brings GPUs when they are asked for, which takes knowing that there will be some.
+    assert devices(cluster.address, gpu_gb=80) == Devices(1, 80)
+    cluster.add_node(num_cpus=1, num_gpus=2, object_store_memory=MEMORY)
+    assert devices(cluster.address, gpu_gb=80) == Devices(2, 80)
+    with pytest.raises(InputError, match="offers GPUs, but its driver lists none"):
+        devices(cluster.address)
 
 
 def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path):
