@@ -1,13 +1,16 @@
 """Verdicts and claims, on the published numbers and on numbers made to break them."""
 
+import re
 from dataclasses import replace
 
 import pytest
 from scipy import stats
 
 from orchestrator.plan import Cell, load_plan
+from orchestrator.report import write_report
 from orchestrator.report.cells import Published, make_table, published
 from orchestrator.report.claims import check_claims
+from orchestrator.report.evidence import Evidence
 from orchestrator.report.verdicts import verdict
 
 
@@ -102,6 +105,23 @@ def test_a_claim_fails_on_one_target_and_is_undecided_in_noise(paper):
 
     assert check_claims(table_of(paper, beaten))[0].outcome == "fails"
     assert check_claims(table_of(paper, spread=3.0))[0].outcome == "undecided"
+
+
+def test_a_comparable_page_shows_the_published_number_and_the_verdict(paper, tmp_path):
+    def changed(method, target, mean):
+        return mean - 5 if (method, target) == ("hybrid_ft", "ph2") else mean
+
+    page, *_ = write_report(table_of(paper, changed), tmp_path, Evidence(paper, {}))
+    text = page.read_text()
+    (row,) = re.findall(
+        r"<tr><th scope=\"row\">Hybrid, fine-tuning <code>.*?</tr>", text, re.DOTALL
+    )
+    first = row.partition("</td>")[0]
+    assert "88.23 ± 0.21" in first
+    assert '<small class="lower">lower</small>' in first
+    assert "lower: -5.0 ± " in first
+    assert row.count('class="consistent"') == 4
+    assert "lies within ±2 points" in text
 
 
 def test_claims_without_their_methods_or_values(paper):
