@@ -6,6 +6,7 @@ a run that never ended; one whose artifacts do not match it is damaged and count
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,29 @@ class Attempt:
     log: Path
 
 
-def read_result(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the result in a folder if it is that run's and every artifact is as written."""
+def read_result(
+    folder: Path, key: str, *, elsewhere: Callable[[Path], int | None] = lambda _: None
+) -> dict[str, Any] | None:
+    """Return the result in a folder if it is that run's and every artifact is as written.
+
+    Args:
+        elsewhere: bytes of a file that is not here but in an object store. Its content was hashed
+            before it was carried there, and whoever reads it hashes it again.
+    """
     try:
         result: dict[str, Any] = json.loads((folder / RESULT).read_text())
         whole = result["key"] == key and all(
-            _is_whole(folder / name, record) for name, record in result["artifacts"].items()
+            _is_whole(folder / name, record, elsewhere)
+            for name, record in result["artifacts"].items()
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return result if whole else None
 
 
-def _is_whole(path: Path, record: dict[str, Any]) -> bool:
+def _is_whole(path: Path, record: dict[str, Any], elsewhere: Callable[[Path], int | None]) -> bool:
+    if not path.exists():
+        return bool(elsewhere(path) == record["bytes"])
     if path.stat().st_size != record["bytes"]:
         return False
     with path.open("rb") as file:

@@ -20,7 +20,7 @@ from rich.text import Text
 from orchestrator.attempts import RESULT
 from orchestrator.differences import differences
 from orchestrator.errors import InputError, UnknownNameError
-from orchestrator.home import Home
+from orchestrator.home import Home, home_folder
 from orchestrator.store import Store, StoredRun
 
 WEIGHTS = "weights.safetensors"
@@ -120,7 +120,7 @@ def open_side(what: str, home: Path) -> Side:
     """Return the sweep that a user means.
 
     Args:
-        what: a home folder with one sweep, `study/scale`, or `home:study/scale`.
+        what: a home with one sweep, `study/scale`, or `home:study/scale`.
         home: where a sweep without a home is looked for.
 
     Raises:
@@ -264,16 +264,12 @@ def _meant(what: str, home: Path) -> tuple[Path, str | None]:
     """Return a home and the name of a sweep in it; None is its only one."""
     before, colon, after = what.rpartition(":")
     if colon and before and after.count("/") == 1:
-        return _absolute(before), after
-    path, relative = _absolute(what), not what.startswith((".", "/", "~"))
+        return home_folder(before), after
+    path, relative = home_folder(what), not what.startswith((".", "/", "~"))
     # A folder that happens to be called like a study and a scale is not a home.
     if relative and what.count("/") == 1 and not Home(path).exists():
         return home, what
     return path, None
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()
 
 
 def _cells(file: Path, sweep: str) -> dict[tuple[str, str], Record]:

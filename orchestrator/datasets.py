@@ -21,7 +21,7 @@ from orchestrator.wording import in_short
 from trainables.data.datasets import all_datasets, known_datasets
 from trainables.data.errors import DatasetError
 from trainables.data.info import DatasetInfo
-from trainables.data.prepared import Prepared, find_prepared, folder_of
+from trainables.data.prepared import DATA_FILE, Prepared, find_prepared, folder_of
 
 if TYPE_CHECKING:
     from trainables.data.verification import Verified
@@ -119,6 +119,7 @@ def prepare_dataset(
 
         how = How(workers=processes, strict=strict, skip_bad=skip_bad, on_progress=on_progress)
         prepared = prepare(info, sources, home.path, image_size=image_size, how=how)
+    home.push()
     seconds = time.monotonic() - started
     if not counted:
         return prepared, "already prepared"
@@ -156,6 +157,7 @@ def verify_prepared(info: DatasetInfo, home: Path, image_size: int) -> "Verified
     """
     from trainables.data.verification import verify_dataset
 
+    Home(home).bring_datasets()  # Also those that it is compared with.
     with _told():
         return verify_dataset(info, home, known_datasets(home), image_size=image_size)
 
@@ -206,6 +208,7 @@ def write_contact_sheet(
         raise InputError(f"--out {out}: must end in .png")
     with _told():
         folder = folder_of(home, info, image_size)
+        Home(home).bring(folder / DATA_FILE)
         data = ArrowDataset.open(folder, fingerprint=prepared.fingerprint)
         try:
             write_sheet(out, data, prepared, images=images)

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from orchestrator.backbones import BACKBONES, find_weights
 from orchestrator.hardware import cpu_cores, gpus
-from orchestrator.home import LAYOUT_VERSION, LEAST_FREE_BYTES, holder
+from orchestrator.home import LAYOUT_VERSION, LEAST_FREE_BYTES
 from orchestrator.home import Home as HomeFolder
 from trainables.data.prepared import read_prepared
 
@@ -119,7 +119,7 @@ def _home(home: Path) -> Iterator[Check]:
         found = f"{home} has layout version {version}, this hdsweep knows {LAYOUT_VERSION}"
         yield Check("home", "fail", found, "use the newer hdsweep, or another folder with --home")
         return
-    driver = holder(HomeFolder(home))
+    driver = HomeFolder(home).driver
     use = f", in use by process {driver.get('pid', '?')}" if driver is not None else ""
     yield Check("home", "ok", f"{home}{use}")
 

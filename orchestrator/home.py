@@ -11,14 +11,19 @@ import fcntl
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from orchestrator.errors import InputError
+from orchestrator.lease import ourselves, taken
+from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE
+from trainables.storage import is_remote
+
+if TYPE_CHECKING:
+    from orchestrator.mirror import Mirror
 
 LAYOUT_VERSION = 1
 LEAST_FREE_BYTES = 100 * 2**20  # Below this a checkpoint or the database may not be written whole.
@@ -41,6 +46,76 @@ class Home:
     def exists(self) -> bool:
         """Whether anything has ever been stored here."""
         return self.database.is_file()
+
+    @cached_property
+    def mirror(self) -> "Mirror | None":
+        """The object store that this folder stands for; None if it is the home itself."""
+        from orchestrator.mirror import mirror_of
+
+        return mirror_of(self.path)
+
+    @property
+    def address(self) -> str:
+        """What workers on other machines find the home by."""
+        return self.mirror.address if self.mirror else str(self.path)
+
+    @property
+    def artifact_location(self) -> str:
+        """What MLflow finds artifacts by."""
+        return self.mirror.artifact_location if self.mirror else self.artifacts.as_uri()
+
+    def bring(self, path: Path) -> Path:
+        """Have a file here that may be too large to be here always; return it, there or not."""
+        return self.mirror.bring(path) if self.mirror else path
+
+    @property
+    def driver(self) -> dict[str, str] | None:
+        """Who drives this home at present, wherever; None if nobody does."""
+        return holder(self) or (self.mirror.driver if self.mirror else None)
+
+    def bring_datasets(self) -> None:
+        """Have the images of every prepared dataset here."""
+        for description in self.datasets.glob(f"*/{DESCRIPTION_FILE}"):
+            self.bring(description.with_name(DATA_FILE))
+
+    def size_of(self, path: Path) -> int | None:
+        """Return the bytes of a file here, or in the object store that this folder stands for."""
+        if path.is_file():
+            return path.stat().st_size
+        return self.mirror.size_of(path) if self.mirror else None
+
+    def push(self) -> None:
+        """Carry what was written to the object store that this folder stands for, if it does.
+
+        Raises:
+            InputError: if the store cannot be written.
+        """
+        if self.mirror is not None:
+            self.mirror.push()
+
+
+def home_folder(home: str | Path) -> Path:
+    """Return the folder of a home that is named by a path, or by the address of an object store.
+
+    What changed in a store is brought here first, unless a sweep of this machine is at work on it.
+
+    Raises:
+        InputError: if the store cannot be read.
+    """
+    address = str(home)
+    if not is_remote(address):
+        return Path(home).expanduser().absolute()
+    from orchestrator.mirror import Mirror, mirror_folder
+
+    if "@" in address:
+        raise InputError(
+            "the address of a home must not hold keys: it is stored and shown",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role or a profile",
+        )
+    folder = mirror_folder(address)
+    if holder(Home(folder)) is None:
+        Mirror(folder, address).pull()
+    return folder
 
 
 def open_home(path: Path) -> Home:
@@ -112,12 +187,13 @@ def locked(home: Home) -> Iterator[None]:
     with (home.path / "lock").open("a+") as file:
         os.chmod(file.fileno(), 0o600)
         if not _acquired(file):
-            raise _taken(home)
+            raise taken(home.address, holder(home) or {})
         file.truncate(0)
-        file.write(json.dumps(_ourselves()))
+        file.write(json.dumps(ourselves()))
         file.flush()
         try:
-            yield
+            with home.mirror.driven() if home.mirror else contextlib.nullcontext():
+                yield
         finally:
             file.truncate(0)
 
@@ -133,7 +209,7 @@ def _acquired(file: IO[str]) -> bool:
 
 
 def holder(home: Home) -> dict[str, str] | None:
-    """Return who drives this home at present; None if nobody does."""
+    """Return who on this machine drives the home at present; None if nobody does."""
     path = home.path / "lock"
     if not path.is_file():
         return None
@@ -146,30 +222,3 @@ def holder(home: Home) -> dict[str, str] | None:
                 return found
             return {}
     return None
-
-
-def _ourselves() -> dict[str, str]:
-    return {
-        "pid": str(os.getpid()),
-        "host": os.uname().nodename,
-        "boot": _boot(),
-        "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "command": " ".join(Path(part).name for part in sys.argv[:3]),
-    }
-
-
-def _boot() -> str:
-    """Return what tells this start of the machine from others: process ids repeat after it."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return "unknown"
-
-
-def _taken(home: Home) -> InputError:
-    who = holder(home) or {}
-    described = f"process {who.get('pid', '?')} on {who.get('host', '?')}"
-    return InputError(
-        f"home folder `{home.path}` is used by another sweep: {described}, "
-        f"`{who.get('command', '?')}` since {who.get('since', '?')}",
-        hint="wait for it, stop it, or choose another folder with --home",
-    )

@@ -17,10 +17,10 @@ from orchestrator.errors import InputError
 from orchestrator.home import Home
 from orchestrator.plan import Cell, Plan
 from trainables.config import RunSpec
-from trainables.data.prepared import read_prepared
+from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, read_prepared
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store, StoredRun
+    from orchestrator.store import Store
 
 RESULT, WEIGHTS = "result.json", "weights.safetensors"
 CODE = ("hdsweep", "commit", "changes")
@@ -128,6 +128,7 @@ def reproduce(
             pretrained = folder / spec.pretrained.key / "artifacts"
         else:
             pretrained = _stored_pretraining(spec.pretrained.key, store)
+            home.bring(pretrained / WEIGHTS)
     before = json.loads((stored.artifacts / RESULT).read_text())
     places = Places(
         dataset=_dataset(spec, home),
@@ -137,24 +138,24 @@ def reproduce(
         backbone=_backbone(spec, home),
         code=code,
         device=_device(),
-        keep_weights=(stored.artifacts / WEIGHTS).is_file(),
+        keep_weights=WEIGHTS in before["artifacts"],
         micro_batch=before.get("micro_batch"),
     )
     again = execute(spec, places)
     yield Reproduced(
         key=key,
         label=stored.tags.get("mlflow.runName", key),
-        drift=_drift(before, again.metrics, stored, places.artifacts),
+        drift=_drift(before, again.metrics, places.artifacts),
         environment=_differences(before["environment"], environment(places.device)),
         metrics=again.metrics,
     )
 
 
 def _drift(
-    before: Mapping[str, Any], metrics: Mapping[str, float], stored: "StoredRun", now: Path
+    before: Mapping[str, Any], metrics: Mapping[str, float], now: Path
 ) -> dict[str, tuple[object, object]]:
     drift = _differences(before["metrics"], metrics)
-    if (stored.artifacts / WEIGHTS).is_file():
+    if WEIGHTS in before["artifacts"]:
         # What was stored once is held to its own manifest, whatever became of the file since.
         theirs = str(before["artifacts"][WEIGHTS]["sha256"])
         ours = _sha256(now / WEIGHTS)
@@ -185,9 +186,10 @@ def _stored_pretraining(key: str, store: "Store") -> Path:
 
 
 def _dataset(spec: RunSpec, home: Home) -> Path:
-    for description in sorted(home.datasets.glob("*/dataset.json")):
+    for description in sorted(home.datasets.glob(f"*/{DESCRIPTION_FILE}")):
         prepared = read_prepared(description.parent)
         if prepared is not None and prepared.fingerprint == spec.dataset.fingerprint:
+            home.bring(description.with_name(DATA_FILE))
             return description.parent
     raise InputError(
         f"the dataset `{spec.dataset.name}` with the fingerprint {spec.dataset.fingerprint[:16]} "

@@ -76,22 +76,40 @@ def ready_plan(make: Callable[[], Plan], home: Home, say: Say) -> Plan:
             prepare(info, None, home.path, image_size=size, images=each.expected)
         plan = make()
     require_ready(plan)
-    _verify(plan)
+    _verify(plan, home)
+    home.push()
     return plan
 
 
-def _verify(plan: Plan) -> None:
+def _verify(plan: Plan, home: Home) -> None:
     """Raise an InputError if a prepared dataset is not what its description says any more."""
     from trainables.data.errors import DatasetError
-    from trainables.data.store import verify
 
     for each in plan.datasets:
         assert each.folder is not None, "`require_ready` lets only prepared data through"
         try:
-            verify(each.folder)
+            _verify_dataset(each.folder, home)
         except DatasetError as error:
             hint = f"remove `{each.folder}` and prepare `{each.ref.name}` again"
             raise InputError(str(error), hint=hint) from error
+
+
+def _verify_dataset(folder: Path, home: Home) -> None:
+    """Raise a DatasetError if a dataset changed.
+
+    Of what lies in an object store the size is compared; each machine that copies it reads all of it.
+    """
+    from trainables.data.errors import DatasetChangedError
+    from trainables.data.prepared import DATA_FILE, read_prepared
+    from trainables.data.store import verify
+
+    file = folder / DATA_FILE
+    if home.mirror is None or file.is_file():
+        verify(folder)
+        return
+    prepared = read_prepared(folder)
+    if prepared is None or home.size_of(file) != prepared.bytes:
+        raise DatasetChangedError(f"{home.address}: {folder.name}/{DATA_FILE} is not as prepared")
 
 
 def run_plan(

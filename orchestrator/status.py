@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.failures import Failure, Group, grouped
-from orchestrator.home import Home, holder
+from orchestrator.home import Home
 from orchestrator.plan import Plan
 from orchestrator.planning import explain
 from orchestrator.wording import duration, in_short, one_line
@@ -86,7 +86,7 @@ class Status:
 
 def status_of(plan: Plan, home: Home) -> Status:
     """Return the state of each run, as the store has it."""
-    driver = holder(home)
+    driver = home.driver
     states = dict.fromkeys((run.key for run in plan.runs), "waiting")
     failed: dict[str, Failure] = {}
     logs: dict[str, Path] = {}

@@ -4,6 +4,10 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.mirror import Mirror
 
 Say = Callable[[str], None]
 
@@ -15,16 +19,27 @@ class StopFlag:
     stops a trial, its worker has but a few seconds.
     """
 
-    def __init__(self, file: Path) -> None:
-        """Start unset; a file that a killed sweep left behind is removed."""
+    def __init__(self, file: Path, mirror: "Mirror | None" = None) -> None:
+        """Start unset; a file that a killed sweep left behind is removed.
+
+        Args:
+            mirror: of the object store in which workers look for the file.
+        """
         self.draining = False
-        self.file = file
+        self.file, self._mirror = file, mirror
         file.unlink(missing_ok=True)
+        if mirror is not None:
+            mirror.drop(file)
 
     def drain(self) -> None:
         """Start nothing new; let what runs write a checkpoint and stop."""
         self.draining = True
         self.file.touch(mode=0o600)
+        if self._mirror is not None:
+            with contextlib.suppress(
+                OSError
+            ):  # What runs is stopped all the same, if less gently.
+                self._mirror.carry(self.file)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,6 @@ The same rule brings back a database that was lost: each published folder holds 
 """
 
 import json
-import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,13 +22,15 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 from orchestrator import tracking
-from orchestrator.attempts import LABELS, RESULT, Attempt, read_result
+from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
 from orchestrator.home import Home, check_version, locked
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import changes, provenance
+from orchestrator.run_folders import RunFolders
+from orchestrator.stopping import StopFlag
 from orchestrator.tracking import EXPERIMENT, Known
 from trainables.history import Point
 
@@ -68,7 +68,8 @@ class Store:
     """The tracking database and the artifacts of one home. Make it with `open` or `read`."""
 
     def __init__(self, home: Home, client: MlflowClient, experiment: str) -> None:
-        self._home, self._client, self._experiment = home, client, experiment
+        self.home, self._client, self._experiment = home, client, experiment
+        self._folders = RunFolders(home)
         self._runs: dict[str, Known] = {}
         self._parents: dict[str, Known] = {}
         self._summaries: dict[str, Known] = {}
@@ -81,10 +82,17 @@ class Store:
         for run in runs:
             self._keep(run)
 
-    @property
-    def stop_file(self) -> Path:
-        """What tells workers that somebody asked the sweep to stop."""
-        return self._home.attempts / "stop"
+    def has_folder(self, folder: Path) -> bool:
+        """Return whether a folder of the home is there that a run may have left."""
+        return self._folders.has(folder)
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder of the home that no run reads any more."""
+        self._folders.remove(folder)
+
+    def stop_flag(self) -> StopFlag:
+        """Return what tells workers that somebody asked the sweep to stop."""
+        return StopFlag(self.home.attempts / "stop", self.home.mirror)
 
     @classmethod
     @contextmanager
@@ -115,6 +123,7 @@ class Store:
             # Full disk or not: what is committed is safe without it.
             with suppress(sqlite3.Error):
                 tracking.compact(home.database)
+            home.push()
 
     @classmethod
     def read(cls, home: Home) -> Self | None:
@@ -233,8 +242,7 @@ class Store:
         self._runs[run.key] = known.now(status="RUNNING", tags=labels)
         self._log_params(run.key, run.spec.model_dump(mode="json"))
         attempt = self._attempt(run.key)
-        for folder in (attempt.artifacts, attempt.checkpoints):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._folders.begin(attempt)
         return attempt
 
     def log_points(self, key: str, points: Iterable[Point]) -> None:
@@ -249,7 +257,8 @@ class Store:
             DamagedResultError: if the artifacts do not match their manifest.
         """
         self._require_current(key, attempt)
-        result = read_result(attempt.artifacts, key)
+        self._folders.bring(attempt)
+        result = self._folders.result(attempt.artifacts, key)
         if result is None:
             raise DamagedResultError(f"the result of run {key} does not match its manifest")
         self._publish(key, attempt)
@@ -262,13 +271,7 @@ class Store:
             StaleAttemptError: if the run was handed to a newer attempt in the meantime.
         """
         self._require_current(key, attempt)
-        if failure.traceback:
-            with attempt.log.open("a") as log:
-                log.write(f"\n{failure.traceback}\n")
-        if attempt.log.is_file():
-            folder = self._published(key)
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(attempt.log, folder / f"attempt-{attempt.number}.log")
+        self._folders.keep_log(attempt, self._published(key), failure.traceback)
         known = self._runs[key]
         tags = {
             FAILURE: failure.kind,
@@ -278,20 +281,20 @@ class Store:
         self._log(known.run_id, tags=tags)
         self._client.set_terminated(known.run_id, status="FAILED")
         self._runs[key] = known.now(status="FAILED", tags=tags)
-        shutil.rmtree(attempt.artifacts, ignore_errors=True)
+        self._folders.remove(attempt.artifacts)
 
     def reconcile(self) -> dict[str, str]:
         """Bring database and folders together after a kill; return what was done, by key."""
         done = dict.fromkeys(self._adopt_unknown(), "found again")
         for key, run in list(self._runs.items()):
             if run.status == "FINISHED" and (self._published(key) / RESULT).is_file():
-                self._tidy(key)
+                self._folders.tidy(key)
                 continue
             attempt = self._attempt(key)
-            published = read_result(self._published(key), key)
-            if published is None and read_result(attempt.artifacts, key) is not None:
+            published = self._folders.result(self._published(key), key)
+            if published is None and self._folders.result(attempt.artifacts, key) is not None:
                 self._publish(key, attempt)
-                published = read_result(self._published(key), key)
+                published = self._folders.result(self._published(key), key)
             if published is not None:
                 self._record(key, published)
                 done[key] = "published"
@@ -467,8 +470,7 @@ class Store:
         """Yield the numbers of attempts there were, also of those a lost database knew."""
         if known is not None:
             yield int(known.tags[ATTEMPT])
-        with suppress(FileNotFoundError):
-            yield from (int(n) for n in os.listdir(self._home.attempts / key) if n.isdigit())
+        yield from self._folders.numbers(key)
 
     def _require_current(self, key: str, attempt: Attempt) -> None:
         if attempt.number != int(self._runs[key].tags[ATTEMPT]):
@@ -478,18 +480,10 @@ class Store:
 
     def _attempt(self, key: str) -> Attempt:
         known = self._runs[key]
-        number = int(known.tags[ATTEMPT])
-        return Attempt(
-            key=key,
-            number=number,
-            run_id=known.run_id,
-            artifacts=self._home.attempts / key / str(number),
-            checkpoints=self._home.checkpoints / key,
-            log=self._home.logs / f"{key}-{number}.log",
-        )
+        return self._folders.attempt(key, int(known.tags[ATTEMPT]), known.run_id)
 
     def _artifacts_of(self, run_id: str) -> Path:
-        return self._home.artifacts / run_id / "artifacts"
+        return self._folders.artifacts_of(run_id)
 
     def _published(self, key: str) -> Path:
         return self._artifacts_of(self._runs[key].run_id)
@@ -506,13 +500,7 @@ class Store:
             "sweep_name": parent.name if parent else None,
             "started_ms": known.started_ms,
         }
-        (attempt.artifacts / LABELS).write_text(json.dumps(content, indent=1))
-        _to_disk(attempt.artifacts)
-        destination = self._published(key)
-        shutil.rmtree(destination, ignore_errors=True)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        attempt.artifacts.rename(destination)
-        _flush(destination.parent)
+        self._folders.publish(attempt, self._published(key), content)
 
     def _record(self, key: str, result: Mapping[str, Any]) -> StoredRun:
         """Write the metrics and the status of a published result; safe to be done again."""
@@ -529,14 +517,10 @@ class Store:
         last = {point.name: point.value for point in history} | final
         self._runs[key] = known.now(status="FINISHED", tags=tags, metrics=last)
         self._logged.pop(key, None)
-        self._tidy(key)
+        self._folders.tidy(key)
+        if self.home.mirror is not None:
+            self.home.mirror.push_now_and_then()
         return self._stored(key)
-
-    def _tidy(self, key: str) -> None:
-        """Remove what only an unfinished run needs."""
-        for folder in (self._home.checkpoints / key, self._home.attempts / key):
-            if folder.exists():
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _stored(self, key: str) -> StoredRun:
         known = self._runs[key]
@@ -557,10 +541,7 @@ class Store:
         above = (*self._parents.values(), *self._summaries.values(), *self._groups.values())
         kept = [*self._runs.values(), *above]
         known = {run.run_id for run in kept} | self._deleted
-        folders = [
-            path / "artifacts" for path in self._home.artifacts.iterdir() if path.name not in known
-        ]
-        adopted = (self._adopt(folder) for folder in sorted(folders))
+        adopted = (self._adopt(folder) for folder in self._folders.unknown(known))
         return [key for key in adopted if key is not None]
 
     def _adopt(self, folder: Path) -> str | None:
@@ -572,7 +553,7 @@ class Store:
         except (OSError, ValueError, KeyError):
             return None
         known = self._runs.get(key)
-        result = read_result(folder, key)
+        result = self._folders.result(folder, key)
         if result is None or (known is not None and known.status == "FINISHED"):
             return None
         if known is None:
@@ -584,10 +565,7 @@ class Store:
                 labels[PARENT] = self._parents[sweep].run_id
             self._runs[key] = self._create(name, labels, content.get("started_ms"))
         self._log_params(key, spec)
-        destination = self._published(key)
-        shutil.rmtree(destination, ignore_errors=True)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(destination)
+        self._folders.move(folder, self._published(key))
         with suppress(OSError):
             folder.parent.rmdir()
         self._record(key, result)
@@ -647,20 +625,6 @@ def rebuild(home: Home) -> int:
         tracking.set_aside(home)
         with Store._unlocked(home) as store:
             return len(store.finished())
-
-
-def _to_disk(folder: Path) -> None:
-    """Flush an attempt's files: a result must not outlive a power cut that its artifacts did not."""
-    for path in [*folder.rglob("*"), folder]:
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _labels(run: PlannedRun) -> dict[str, str]:

@@ -68,7 +68,8 @@ class Options:
     """Every cell its first seed before any gets its second, or the longest path first whatever seed."""
     keep_weights: bool = False
     """Store the weights of fine-tunings too."""
-    checkpoint_seconds: float = 120.0
+    checkpoint_seconds: float | None = None
+    """Between two checkpoints of a run; chosen by each from what one costs by default."""
     report_seconds: float = 2.0
 
 
@@ -90,6 +91,7 @@ class Sweep:
         budget: Budget | None = None,
     ) -> None:
         self._store, self._options = store, options
+        self._on_this_machine = options.address == "local" and store.home.mirror is None
         self._on_event, self._stop = on_event, stop
         self.devices = options.devices or local_devices(options.workers)
         self._budget, self._out_of_budget = budget, False
@@ -291,18 +293,28 @@ class Sweep:
         places = self.places_of(run, attempt)
         return {
             "spec": run.spec.model_dump(mode="json"),
+            "home": None if self._on_this_machine else self._store.home.address,
             "places": {
-                **{name: str(path) if path else None for name, path in places.items()},
+                **{field: self._named(path) for field, path in places.items()},
                 "device": "auto",
                 "keep_weights": run.pretraining or self._options.keep_weights,
                 "micro_batch": self._micro_batches.get(run.key),
             },
             "attempt": attempt.number,
-            "log": str(attempt.log),
-            "stop_file": str(self._stop.file),
+            "log": self._named(attempt.log),
+            "stop_file": self._named(self._stop.file),
             "checkpoint_seconds": self._options.checkpoint_seconds,
             "report_seconds": self._options.report_seconds,
         }
+
+    def _named(self, path: Path | None) -> str | None:
+        """Return how a worker is told of a path: below the home, where many machines share it."""
+        home = self._store.home
+        if path is None or self._on_this_machine:
+            return None if path is None else str(path)
+        if path.is_relative_to(home.path):
+            return path.relative_to(home.path).as_posix()
+        return str(path) if home.mirror is None else home.mirror.carry_code(path)
 
     def places_of(self, run: PlannedRun, attempt: Attempt) -> dict[str, Path | None]:
         """Return the paths of the fields of a `Places`."""
@@ -354,7 +366,7 @@ def run_sweep(
         InputError: if the Ray cluster asked for is not there.
     """
     start = time.monotonic()
-    stop = StopFlag(store.stop_file)
+    stop = store.stop_flag()
     sweep = Sweep(
         plan.runs, store, remaining, options=options, on_event=on_event, stop=stop, budget=budget
     )

@@ -101,7 +101,7 @@ def create_experiment(client: MlflowClient, home: Home) -> str:
     """Make our experiment and return its id."""
     return str(
         client.create_experiment(
-            EXPERIMENT, artifact_location=home.artifacts.as_uri(), tags=EXPERIMENT_TAGS
+            EXPERIMENT, artifact_location=home.artifact_location, tags=EXPERIMENT_TAGS
         )
     )
 

@@ -5,6 +5,7 @@ that name it, and to nobody else. From another machine, tunnel to it with ssh.
 """
 
 import contextlib
+import importlib
 import ipaddress
 import os
 import signal
@@ -16,6 +17,7 @@ import urllib.request
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home
@@ -58,6 +60,7 @@ def serve(
             hint="`hdsweep run table2 --scale demo`",
         )
     _refuse_taken_port(host, port)
+    _require_client(opened)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log = opened.logs / "ui.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,6 +84,30 @@ def _refuse_open_hosts(host: str) -> None:
             f"host `{host}` is not a loopback address: the MLflow UI has no password",
             hint="leave --host out, and tunnel: `ssh -L 5000:127.0.0.1:5000 this-machine`",
         )
+
+
+def _require_client(home: Home) -> None:
+    """Raise an InputError if MLflow cannot read the object store that the artifacts lie in."""
+    if home.mirror is None:
+        return
+    amazon = home.address.startswith("s3:")
+    library, extra = ("boto3", "aws") if amazon else ("google.cloud.storage", "gcp")
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        raise InputError(
+            f"MLflow needs {library} to show artifacts of `{home.mirror.storage.shown}`",
+            hint=f"pip install 'hdsweep[{extra}]'",
+        ) from error
+
+
+def _endpoint(home: Home) -> dict[str, str]:
+    """Return where MLflow finds a store that is not Amazon's own, as its client wants to be told."""
+    query = dict(parse_qsl(home.address.partition("?")[2]))
+    if "endpoint_override" not in query:
+        return {}
+    url = f"{query.get('scheme', 'https')}://{query['endpoint_override']}"
+    return {"MLFLOW_S3_ENDPOINT_URL": url}
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
@@ -111,7 +138,7 @@ def _server(home: Home, host: str, port: int, log: Path) -> Iterator[subprocess.
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | _endpoint(home),
             # A group of its own: Ctrl-C reaches us alone, and we end all of it.
             start_new_session=True,
             umask=0o077,

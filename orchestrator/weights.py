@@ -72,6 +72,7 @@ def import_weights(name: str, source: Path, home: Home) -> "KeyReport":
         raise InputError(str(error)) from error
     for ending in (".pth", ".pt", ".bin"):  # Put there by hand, and now hidden by ours.
         (home.weights / f"{name}{ending}").unlink(missing_ok=True)
+    home.push()
     return report
 
 

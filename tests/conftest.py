@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -127,3 +128,31 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}; set HDSWEEP_REAL_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Run an S3 API on the loopback address; yield `host:port`."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """Make a bucket of its own; return a function from a prefix in it to an address."""
+    import boto3
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid4().hex}"
+    boto3.client("s3", endpoint_url=f"http://{s3_server}").create_bucket(Bucket=name)
+    return lambda prefix: f"s3://{name}/{prefix}?endpoint_override={s3_server}&scheme=http"

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def sha256_of(path: Path) -> str:
 def save(folder: Path, update: int, state: dict[str, Any]) -> None:
     """Store `state` as the checkpoint of `update`, then drop all but the newest `KEPT`."""
     folder.mkdir(parents=True, exist_ok=True)
-    payload, temporary = folder / f"{update:09}.pt", folder / f".{update:09}.pt.{os.getpid()}"
+    payload = folder / files_of(update)[0]
+    temporary = payload.with_name(f".{payload.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
@@ -62,8 +64,8 @@ def save(folder: Path, update: int, state: dict[str, Any]) -> None:
 def load_newest(folder: Path, device: str = "cpu") -> dict[str, Any] | None:
     """Return the newest checkpoint that is whole, or None if there is none."""
     for update in reversed(saved_updates(folder)):
-        payload = folder / f"{update:09}.pt"
-        if _is_whole(payload):
+        if is_whole(folder, update):
+            payload = folder / files_of(update)[0]
             state: dict[str, Any] = torch.load(payload, map_location=device, weights_only=True)
             return state
     return None
@@ -73,20 +75,33 @@ def saved_updates(folder: Path) -> list[int]:
     """Return the updates that have a checkpoint, oldest first, whole or not."""
     if not folder.is_dir():
         return []
-    return sorted(int(m[1]) for path in folder.iterdir() if (m := NAME.fullmatch(path.name)))
+    return updates_in(path.name for path in folder.iterdir())
 
 
-def _is_whole(payload: Path) -> bool:
+def updates_in(names: Iterable[str]) -> list[int]:
+    """Return the updates that have a checkpoint among files of these names, oldest first."""
+    return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
+
+
+def files_of(update: int) -> tuple[str, str]:
+    """Return the names of a checkpoint's payload and, written after it, of its record."""
+    return f"{update:09}.pt", f"{update:09}.json"
+
+
+def is_whole(folder: Path, update: int) -> bool:
+    """Return whether the checkpoint of an update is as it was written."""
+    payload, record = (folder / name for name in files_of(update))
     try:
-        record = json.loads(payload.with_suffix(".json").read_text())
+        known = json.loads(record.read_text())
         found = {"bytes": payload.stat().st_size, "sha256": sha256_of(payload)}
     except (OSError, ValueError):
         return False
-    return bool(found == record)
+    return bool(found == known)
 
 
 def _drop_old(folder: Path) -> None:
     for update in saved_updates(folder)[:-KEPT]:
+        payload, record = files_of(update)
         # The record first: a payload without one does not exist, the reverse would be torn.
-        (folder / f"{update:09}.json").unlink()
-        (folder / f"{update:09}.pt").unlink(missing_ok=True)
+        (folder / record).unlink()
+        (folder / payload).unlink(missing_ok=True)

@@ -5,8 +5,10 @@ with the same places, it goes on from the newest whole checkpoint.
 """
 
 import json
+import math
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +25,10 @@ from trainables.registry import load
 
 RESULT_VERSION = 1
 RESULT_FILE = "result.json"
+
+# A machine is taken to be lost once in so long, as spot machines are in bad hours.
+MEAN_SECONDS_TO_LOSS = 4 * 3600.0
+LEAST_INTERVAL, MOST_INTERVAL = 10.0, 900.0  # Seconds between checkpoints.
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,13 @@ class Session:
     """One attempt at one run, advanced piece by piece by whoever owns the clock."""
 
     def __init__(
-        self, spec: RunSpec, places: Places, *, attempt: int = 1, checkpoint_seconds: float = 120.0
+        self,
+        spec: RunSpec,
+        places: Places,
+        *,
+        attempt: int = 1,
+        checkpoint_seconds: float | None = None,
+        on_saved: Callable[[], None] = lambda: None,
     ) -> None:
         """Build the run and go on from its newest whole checkpoint, if there is one.
 
@@ -57,13 +69,17 @@ class Session:
             spec: what to train.
             places: where to read and write.
             attempt: number of this attempt, recorded in the result.
-            checkpoint_seconds: wall time between checkpoints; changes no result.
+            checkpoint_seconds: wall time between checkpoints, chosen from what one costs by default;
+                changes no result.
+            on_saved: called after each checkpoint, and part of its cost.
         """
         task = load(
             spec.task, places.code
         )  # Its imports take seconds, once per process: no part of the run.
         self._started = time.monotonic()
-        self._attempt, self._checkpoint_seconds = attempt, checkpoint_seconds
+        self._attempt, self._on_saved = attempt, on_saved
+        self._fixed_interval = checkpoint_seconds
+        self._saving_costs = 0.0
         self.run: Run = task(spec, places)
         self._seconds_before = 0.0
         self._joules_before: float | None = 0.0
@@ -90,6 +106,11 @@ class Session:
             return None
         return self._joules_before + now - self._joules_at_start
 
+    @property
+    def resumed_at(self) -> int:
+        """The update that this attempt went on from; 0 from the start."""
+        return self._resumed_at
+
     def resume(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was taken.
 
@@ -111,7 +132,7 @@ class Session:
         while not self.run.done:
             self.run.advance()
             now = time.monotonic()
-            if now - self._saved_at >= self._checkpoint_seconds and not self.run.done:
+            if now - self._saved_at >= self._interval and not self.run.done:
                 self.save()
             if now >= end:
                 break
@@ -120,8 +141,11 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint, unless nothing happened since the last one."""
         if self.run.update != self._saved_update:
+            began = time.monotonic()
             state = {**self.run.state_dict(), "seconds": self.seconds, "joules": self.joules}
             checkpoint.save(self.run.places.checkpoints, self.run.update, state)
+            self._on_saved()
+            self._saving_costs = time.monotonic() - began
             self._saved_update = self.run.update
         self._saved_at = time.monotonic()
 
@@ -156,14 +180,34 @@ class Session:
         checkpoint.write_atomically(folder / RESULT_FILE, text.encode())
         return result
 
+    @property
+    def _interval(self) -> float:
+        if self._fixed_interval is not None:
+            return self._fixed_interval
+        return checkpoint_interval(self._saving_costs)
+
     def _progress(self) -> Progress:
         fresh = tuple(self.run.history[self._reported :])
         self._reported = len(self.run.history)
         return Progress(self.run.update, self.run.fraction, self.run.done, fresh)
 
 
+def checkpoint_interval(cost: float, *, to_loss: float = MEAN_SECONDS_TO_LOSS) -> float:
+    """Return the seconds between checkpoints that lose the least time in all.
+
+    More of them cost more to write, fewer leave more to be done again; together they cost least at
+    sqrt(2 cost to_loss). Source: J. W. Young, "A first order approximation to the optimum checkpoint
+    interval", Communications of the ACM 17(9), 1974.
+
+    Args:
+        cost: seconds that a checkpoint takes; 0 while none was written yet.
+        to_loss: mean seconds until a machine is lost.
+    """
+    return min(max(math.sqrt(2 * cost * to_loss), LEAST_INTERVAL), MOST_INTERVAL)
+
+
 def execute(
-    spec: RunSpec, places: Places, *, attempt: int = 1, checkpoint_seconds: float = 120.0
+    spec: RunSpec, places: Places, *, attempt: int = 1, checkpoint_seconds: float | None = None
 ) -> Result:
     """Run `spec` to its end in this process and return its result.
 
@@ -171,7 +215,7 @@ def execute(
         Diverged: if the loss is not finite.
     """
     session = Session(spec, places, attempt=attempt, checkpoint_seconds=checkpoint_seconds)
-    while not session.advance_for(checkpoint_seconds).done:
+    while not session.advance_for(math.inf).done:
         pass
     return session.finish()
 

@@ -38,7 +38,9 @@ from typing import Any
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import ray
 import torch
+from ray._private.state import state as ray_state  # Nothing public says which nodes are drained.
 from ray.tune import Trainable
 
 from trainables import checkpoint
@@ -46,9 +48,9 @@ from trainables.config import RunSpec
 from trainables.data.errors import DatasetError
 from trainables.execute import Session
 from trainables.loop import Diverged, Places
+from trainables.notice import Notice, cloud_signs
+from trainables.staging import stage
 
-CHECKPOINT_SECONDS = 120.0
-NOT_PATHS = ("device", "keep_weights", "micro_batch")  # Of the fields of a `Places`.
 LONGEST_MESSAGE = 2000  # Characters; the whole of it is in the log of the attempt.
 
 
@@ -61,11 +63,14 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         folder: where runs keep checkpoints and artifacts, below their key. Or, instead,
         places: the fields of a `Places`, each named by itself.
         pretrained, backbone: as in `Places`, where the spec needs them.
+        home: folder or object store that machines share; places, log and stop_file are relative to it.
         attempt, report_seconds, checkpoint_seconds, log: optional.
-        stop_file: optional; while it exists, every result comes with a checkpoint.
+        stop_file: optional; while it exists, every result comes with a checkpoint, as it does once
+            this machine is about to be taken away.
 
     Reports:
         key, update, fraction, finished, every logged value by its name, the final metrics at the end;
+        `resumed_at`, the update that this attempt went on from; `node`, Ray's name of the machine;
         `points` as rows of (name, step, value, time in ms); `failure`, JSON, if the run failed.
     """
 
@@ -73,6 +78,8 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         """Start with the first run."""
         self._session: Session | None = None
         self._failure: dict[str, str] | None = None
+        shared = config.get("home") is not None
+        self._notice = Notice((*cloud_signs(), _is_drained) if shared else ())
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -87,8 +94,10 @@ class RunTrainable(Trainable):  # type: ignore[misc]
             if self._session is not None:
                 return self._advanced(self._session)
         self._session = None
+        self._let_go()
         _free_memory()
-        return {"key": self._key, "failure": json.dumps(self._failure), "done": True}
+        failure = json.dumps(self._failure)
+        return {"key": self._key, "node": _node(), "failure": failure, "done": True}
 
     def cleanup(self) -> None:
         """Keep what was trained, if the run is stopped before its end."""
@@ -112,23 +121,35 @@ class RunTrainable(Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._config, self._failure, self._session = config, None, None
         self._key = ""  # Unknown while the spec may still prove wrong.
+        self._staging = stage(config)
         with self._logged(), self._failures_kept():
             spec = RunSpec.model_validate(config["spec"])
             self._key = spec.key
             self._session = Session(
                 spec,
-                _places(config, spec.key),
+                self._places(spec),
                 attempt=config.get("attempt", 1),
-                checkpoint_seconds=config.get("checkpoint_seconds", CHECKPOINT_SECONDS),
+                checkpoint_seconds=config.get("checkpoint_seconds"),
+                on_saved=self._staging.saved,
             )
+
+    def _places(self, spec: RunSpec) -> Places:
+        """Return where the run reads and writes: named one by one, or by a folder for all runs."""
+        if "places" in self._config:
+            return self._staging.places(
+                spec, _device(self._config["places"].get("device", "auto"))
+            )
+        return _below(self._config, spec.key)
 
     def _advanced(self, session: Session) -> dict[str, Any]:
         progress = session.advance_for(self._config.get("report_seconds", math.inf))
-        if not progress.done and self._stopping():
+        if not progress.done and (self._notice.given or self._staging.stopping()):
             session.save()  # Once Tune stops the trial, there may be no time left for it.
         report = {
             "key": self._key,
+            "node": _node(),
             "update": progress.update,
+            "resumed_at": session.resumed_at,
             "fraction": progress.fraction,
             "points": [[p.name, p.step, p.value, p.time_ms] for p in progress.points],
             # Tune sets `done` itself when it stops a trial early; this one is ours.
@@ -138,18 +159,22 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         }
         if progress.done:
             report |= session.finish().metrics
+            self._staging.finished()
             self._session = None
+            self._let_go()
         return report
-
-    def _stopping(self) -> bool:
-        file = self._config.get("stop_file")
-        return file is not None and Path(file).exists()
 
     def _leave(self) -> None:
         if self._session is not None:
             with self._logged(), self._failures_kept():
                 self._session.save()
+            self._let_go()
         self._session = None
+
+    def _let_go(self) -> None:
+        """Keep what the run printed; what cannot be kept is not worth failing for."""
+        with contextlib.suppress(OSError):
+            self._staging.let_go()
 
     @contextlib.contextmanager
     def _failures_kept(self) -> Iterator[None]:
@@ -162,10 +187,11 @@ class RunTrainable(Trainable):  # type: ignore[misc]
     @contextlib.contextmanager
     def _logged(self) -> Iterator[None]:
         """Send what the run prints to the log of its attempt."""
-        path = self._config.get("log")
+        path = self._staging.log()
         if path is None:
             yield
             return
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with (
             os.fdopen(descriptor, "a", buffering=1) as log,
@@ -176,18 +202,16 @@ class RunTrainable(Trainable):  # type: ignore[misc]
             sys.stdout.flush()
 
 
-def _places(config: dict[str, Any], key: str) -> Places:
-    """Return where the run reads and writes: named one by one, or by a folder for all runs."""
-    if "places" in config:
-        named = {name: _path(name, value) for name, value in config["places"].items()}
-        return Places(**{**named, "device": _device(named.get("device", "auto"))})
+def _below(config: dict[str, Any], key: str) -> Places:
+    """Return the places of a run below a folder for all runs."""
     folder = Path(config["folder"]) / key
+    pretrained, backbone = (config.get(name) for name in ("pretrained", "backbone"))
     return Places(
         dataset=Path(config["dataset"]),
         checkpoints=folder / "checkpoints",
         artifacts=folder / "artifacts",
-        pretrained=_path("pretrained", config.get("pretrained")),
-        backbone=_path("backbone", config.get("backbone")),
+        pretrained=None if pretrained is None else Path(pretrained),
+        backbone=None if backbone is None else Path(backbone),
         device=_device("auto"),
     )
 
@@ -199,8 +223,14 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _path(name: str, value: Any) -> Any:
-    return value if value is None or name in NOT_PATHS else Path(value)
+def _node() -> str:
+    """Return Ray's name of this machine; empty outside a cluster."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+
+
+def _is_drained() -> bool:
+    """Return whether Ray was told that this machine is about to be taken away."""
+    return ray.is_initialized() and _node() in ray_state.get_draining_nodes()
 
 
 def _free_memory() -> None:

@@ -10,11 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.home import home_folder
+
 DEFAULT_HOME = Path("~/.hdsweep")
 
 StudyArgument = Annotated[str, typer.Argument(help="A study by name (table2), or its .toml file.")]
 HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="HDSWEEP_HOME", help="Where everything is kept.")
+    Path,
+    typer.Option(
+        "--home",
+        envvar="HDSWEEP_HOME",
+        metavar="FOLDER|s3://...|gs://...",
+        help="Where everything is kept.",
+        parser=home_folder,
+    ),
 ]
 ScaleOption = Annotated[
     str | None,

@@ -29,7 +29,9 @@ def tune(
     study: Annotated[
         str, typer.Option(help="Study whose source and targets are used.")
     ] = "table2",
-    source: Annotated[str | None, typer.Option("--source", help="Dataset to pretrain on.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Dataset to pretrain on; the study's first.")
+    ] = None,
     targets: TargetsOption = None,
     scale: ScaleOption = None,
     trials: Annotated[int, typer.Option(help="In all; those of earlier sessions count.")] = 12,

@@ -4,7 +4,6 @@ Ray Tune runs them as it runs a table's. A trial is open from the question to th
 open as there are workers, so that with one worker the search is sequential and repeatable.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -114,7 +113,7 @@ class TuningSweep(Sweep):
         before = None
         for trial in self._open.values():
             if trial.pretraining is not None and trial.pretraining.key == run.key:
-                before = next((each for each in reversed(trial.states) if each.is_dir()), None)
+                before = next(filter(self._store.has_folder, reversed(trial.states)), None)
                 last = trial.rung + 1 == self._search.rungs
                 state = None if last else self._state_of(run.key)
                 return {**places, "continued": before, "leave_state": state}
@@ -215,7 +214,7 @@ class TuningSweep(Sweep):
         trial = self._open.pop(number)
         for state in trial.states:
             if not any(state in other.states for other in self._open.values()):
-                shutil.rmtree(state, ignore_errors=True)
+                self._store.remove_folder(state)
         ended = [each for each in self._ledger.trials if each.state.is_finished()]
         best = max((each.value for each in ended if each.value is not None), default=None)
         so_far = "" if best is None else f", best so far {best:.2f} %"
@@ -273,7 +272,7 @@ def run_search(
         InputError: if the Ray cluster asked for is not there.
     """
     started = time.monotonic()
-    stop = StopFlag(store.stop_file)
+    stop = store.stop_flag()
     record = Record(search, store)
     sweep = TuningSweep(
         search,
@@ -297,7 +296,7 @@ def run_search(
     sweep.result.interrupted = stop.draining
     sweep.result.seconds = time.monotonic() - started
     if not stop.draining:
-        shutil.rmtree(home.path / "tuning" / "states", ignore_errors=True)
+        store.remove_folder(home.path / "tuning" / "states")
     record.end(complete=not stop.draining)
     return sweep
 

@@ -216,11 +216,7 @@ def _grid_size(space: SearchSpace) -> int:
 def _source(study: Study, source: str | None) -> str:
     sources = [each for each in dict.fromkeys(study.source_of.values()) if each]
     if source is None:
-        if len(sources) == 1:
-            return sources[0]
-        raise InputError(
-            f"study `{study.name}` has the sources {', '.join(sources)}: name one with --source"
-        )
+        return sources[0]
     if source not in sources:
         raise UnknownNameError("source", source, sources, where=f"--source {source}")
     return source

@@ -202,8 +202,9 @@ def operations(store, allowed):
 
         return call
 
-    for name in ("_publish", "_tidy"):
-        setattr(store, name, counted(getattr(store, name)))
+    folders = store._folders
+    for name in ("publish", "tidy"):
+        setattr(folders, name, counted(getattr(folders, name)))
     client = store._client
     for name in ("log_batch", "set_terminated", "get_run"):
         setattr(client, name, counted(getattr(client, name)))

@@ -215,13 +215,18 @@ def test_a_damaged_storage_is_named(tmp_path):
         ({"scheduler": "pbt"}, "--scheduler pbt: must be one of asha"),
         ({"targets": "nih"}, "target `nih` does not belong to the source `isic2018`"),
         ({"source": "isic2017"}, "unknown source `isic2017`"),
-        ({"source": None}, "name one with --source"),
         ({"low": 1.0, "high": 1e-3}, "must ascend"),
     ],
 )
 def test_what_was_asked_wrong_is_named(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         search(tmp_path, **changes)
+
+
+def test_the_first_source_of_the_study_is_searched_by_default(tmp_path):
+    made = make_search("lambda", study="table2", home=tmp_path, scale="demo")
+    assert made.source == "isic2018"
+    assert set(made.targets) == {"dermis", "ph2"}
 
 
 def test_a_continuous_space_has_no_grid_and_a_shared_pretraining_no_rungs(tmp_path):

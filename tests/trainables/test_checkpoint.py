@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainables import checkpoint
+from trainables.execute import LEAST_INTERVAL, MOST_INTERVAL, checkpoint_interval
 
 
 @pytest.fixture
@@ -85,3 +86,16 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     checkpoint.write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_the_interval_loses_least_time_to_checkpoints_and_to_work_done_again():
+    cost, to_loss = 4.0, 4 * 3600.0
+    interval = checkpoint_interval(cost, to_loss=to_loss)
+    assert interval == pytest.approx(339.4, abs=0.1)
+
+    def lost(every):  # Seconds per second of training, to first order: Young 1974.
+        return cost / every + every / (2 * to_loss)
+
+    assert lost(interval) < min(lost(0.9 * interval), lost(1.1 * interval))
+    assert checkpoint_interval(0.0) == LEAST_INTERVAL
+    assert checkpoint_interval(3600.0) == MOST_INTERVAL

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from trainables.config import Augmentation, Frozen, Metric
 from trainables.data.info import DatasetInfo, Role
 
-DESCRIPTION_FILE = "dataset.json"
+DESCRIPTION_FILE, DATA_FILE = "dataset.json", "data.arrow"
 
 
 class Prepared(Frozen):

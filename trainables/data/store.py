@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 
 from trainables.data.errors import DatasetChangedError, DatasetError
 from trainables.data.info import IGNORED, DatasetInfo, Sample
-from trainables.data.prepared import DESCRIPTION_FILE, Prepared, read_prepared
+from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
 
-DATA_FILE = "data.arrow"
 VERIFIED_FILE = "verified.json"
 
 ROWS = 128  # Most rows of a record batch,
