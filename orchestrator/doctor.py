@@ -62,6 +62,27 @@ def diagnose(home: Path) -> list[Check]:
     return [check for look in looks for check in look(home)]
 
 
+def diagnose_nodes(home: HomeFolder, address: str) -> list[Check]:
+    """Return a check per node of a cluster: does it see this home, and what this machine has?
+
+    Raises:
+        InputError: if no cluster answers at `address`.
+    """
+    from orchestrator.preflight import inspect_nodes
+    from orchestrator.ray_session import ray_session
+
+    folders = {folder.name: read_prepared(folder) for folder in sorted(home.datasets.glob("*"))}
+    datasets = {name: found.fingerprint for name, found in folders.items() if found}
+    with ray_session(address):
+        reports = inspect_nodes(home.address, datasets)
+    return [
+        Check("node", "fail", f"{each.name}: {'; '.join(each.problems)}", "before any sweep there")
+        if each.problems
+        else Check("node", "ok", f"{each.name}: the home, the versions, clock, disk and GPUs")
+        for each in reports
+    ]
+
+
 def render(checks: list[Check]) -> Table:
     """Return the checks for a terminal."""
     table = Table("", "check", "found")

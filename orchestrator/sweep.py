@@ -20,6 +20,7 @@ from orchestrator.failures import Kind as FailureKind
 from orchestrator.frontier import Frontier, all_alike, seeds_first
 from orchestrator.hardware import Devices, local_devices
 from orchestrator.plan import Plan, PlannedRun
+from orchestrator.preflight import require_alike
 from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
 from orchestrator.store import DamagedResultError, Store, StoredRun
@@ -341,6 +342,15 @@ def micro_batch_of(spec: RunSpec) -> int | None:
     return spec.training.micro_batch or spec.training.batch
 
 
+def _datasets_of(runs: Sequence[PlannedRun]) -> dict[str, str]:
+    """Return the fingerprint of each dataset by the name of its folder."""
+    return {
+        run.dataset_folder.name: run.spec.dataset.fingerprint
+        for run in runs
+        if run.dataset_folder is not None
+    }
+
+
 def run_sweep(
     plan: Plan,
     store: Store,
@@ -363,7 +373,7 @@ def run_sweep(
         budget: what may be spent; no limit by default.
 
     Raises:
-        InputError: if the Ray cluster asked for is not there.
+        InputError: if the Ray cluster asked for is not there, or a node of it cannot take part.
     """
     start = time.monotonic()
     stop = store.stop_flag()
@@ -378,6 +388,8 @@ def run_sweep(
         ):
             from orchestrator.experiment import run_experiment
 
+            if options.address != "local":
+                require_alike(store.home.address, _datasets_of(plan.runs))
             run_experiment(sweep, plan.study, stop, folder)
     sweep.result.interrupted = stop.draining
     sweep.result.within_budget = not sweep.out_of_budget

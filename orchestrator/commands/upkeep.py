@@ -57,13 +57,21 @@ def ui(
     raise typer.Exit(ended)
 
 
-def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+def doctor(
+    home: HomeOption = DEFAULT_HOME,
+    address: Annotated[
+        str, typer.Option(help="Ray cluster each of whose nodes is asked too; auto on its head.")
+    ] = "local",
+    as_json: JsonOption = False,
+) -> None:
     """Check whether this machine is ready. Exit status 1 if something has to be mended."""
     from dataclasses import asdict
 
-    from orchestrator.doctor import diagnose, render
+    from orchestrator.doctor import diagnose, diagnose_nodes, render
 
     checks = diagnose(home.expanduser().absolute())
+    if address != "local":
+        checks += diagnose_nodes(open_home(home), address)
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

@@ -18,6 +18,7 @@ from orchestrator.events import OnEvent
 from orchestrator.failures import Failure
 from orchestrator.home import Home
 from orchestrator.plan import PlannedRun
+from orchestrator.preflight import require_alike
 from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
 from orchestrator.store import Store, StoredRun
@@ -269,7 +270,7 @@ def run_search(
     """Make the trials of a search that are missing.
 
     Raises:
-        InputError: if the Ray cluster asked for is not there.
+        InputError: if the Ray cluster asked for is not there, or a node of it cannot take part.
     """
     started = time.monotonic()
     stop = store.stop_flag()
@@ -292,6 +293,8 @@ def run_search(
         ):
             from orchestrator.experiment import run_experiment
 
+            if options.address != "local":
+                require_alike(store.home.address, {})
             run_experiment(sweep, "tune", stop, folder)
     sweep.result.interrupted = stop.draining
     sweep.result.seconds = time.monotonic() - started

@@ -84,3 +84,33 @@ def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path):
     alone = tmp_path / "alone"
     subprocess.run(command(alone), check=True, capture_output=True, timeout=300, env=environment)
     assert table(home) == table(alone)
+
+
+def test_a_node_with_other_versions_is_named_before_anything_runs(cluster, tmp_path):
+    # As the node sees it, another torch is installed: metadata that comes first on its path.
+    info = tmp_path / "path" / "torch-2.0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.0.1\n")
+    path = os.pathsep.join(filter(None, [str(info.parent), os.environ.get("PYTHONPATH")]))
+    home = tmp_path / "home"
+    doctor = [sys.executable, "-m", "orchestrator.cli", "doctor", "--home", str(home)]
+    doctor += ["--address", cluster.address, "--json"]
+
+    def nodes():
+        done = subprocess.run(doctor, capture_output=True, text=True, timeout=200, check=False)
+        return [each for each in json.loads(done.stdout) if each["name"] == "node"]
+
+    assert [each["status"] for each in nodes()] == ["ok"]
+    cluster.add_node(num_cpus=1, object_store_memory=MEMORY, env_vars={"PYTHONPATH": path})
+    assert sorted(each["status"] for each in nodes()) == ["fail", "ok"]
+    done = subprocess.run(
+        command(home, "--address", cluster.address),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "torch is 2.0.1 there" in done.stderr
+    assert "started" not in done.stderr
+    assert not list(home.glob("preflight/*"))
