@@ -50,6 +50,7 @@ class Outcome:
             "failed": len(result.failed),
             "blocked": len(result.blocked),
             "interrupted": result.interrupted,
+            "updates_redone": result.updates_redone,
             "within_budget": result.within_budget,
             "seconds": round(result.seconds, 3),
             "table": str(self.folder),

@@ -39,6 +39,8 @@ class SweepResult:
     """By key."""
     blocked: dict[str, str] = field(default_factory=dict)
     """Runs that could not start: their key, and the key of the run that failed."""
+    updates_redone: int = 0
+    """Updates that were lost with a worker or a driver and done again, as far as they had been told of."""
     seconds: float = 0.0
     interrupted: bool = False
     within_budget: bool = True
@@ -108,6 +110,10 @@ class Sweep:
         """How far each run was when last heard of, in [0, 1], by key."""
         self._lost_at: dict[str, float] = {}
         """How far each run had come when it last lost its worker, by key."""
+        self._furthest: dict[str, int] = {}
+        """The last update that each run told of, whatever the attempt, by key."""
+        self._heard_of: set[str] = set()
+        """Attempts that have told of an update."""
         self._stuck: dict[tuple[str, str], set[str]] = {}
         """Keys of the runs of a method that failed for good in one way: method and fingerprint."""
         self.result = SweepResult(planned=len(runs))
@@ -148,6 +154,8 @@ class Sweep:
             self._out_of_budget = True
             return None
         attempt = self._store.start(run, parent=self.parent_of(run))
+        if attempt.number > 1 and run.key not in self._furthest:
+            self._furthest[run.key] = self._store.furthest(run.key)
         self._attempts[trial_id] = (run, attempt)
         self._tries[run.key] = self._tries.get(run.key, 0) + 1
         if self._budget is not None:
@@ -176,6 +184,7 @@ class Sweep:
             failure = Failure.of(**json.loads(result["failure"]), attempt=attempt.number)
             self._failed(trial_id, failure)
             return
+        self._count_redone(trial_id, result)
         points = [Point(*row) for row in result["points"]]
         if result["finished"]:
             self._finished(trial_id)
@@ -183,6 +192,16 @@ class Sweep:
         self._store.log_points(run.key, points)
         self._reached[run.key] = result["fraction"]
         self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
+
+    def _count_redone(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Count the updates between where a run had come and where this attempt went on."""
+        key = self._attempts[trial_id][0].key
+        redone = self._furthest.get(key, 0) - result["resumed_at"]
+        if trial_id not in self._heard_of and redone > 0:
+            self.result.updates_redone += redone
+            self._store.add_redone(key, redone)
+        self._heard_of.add(trial_id)
+        self._furthest[key] = max(result["update"], self._furthest.get(key, 0))
 
     def lost(self, trial_id: str, message: str, kind: FailureKind) -> None:
         """Take in that a worker died."""
