@@ -51,6 +51,7 @@ class Outcome:
             "blocked": len(result.blocked),
             "interrupted": result.interrupted,
             "updates_redone": result.updates_redone,
+            "avoided_nodes": result.avoided_nodes,
             "within_budget": result.within_budget,
             "seconds": round(result.seconds, 3),
             "table": str(self.folder),
