@@ -124,8 +124,9 @@ def test_a_node_on_which_every_run_fails_is_avoided_and_named(cluster, tmp_path)
     broken = {"HDSWEEP_CACHE": str(tmp_path / "file" / "cache")}
     cluster.add_node(num_cpus=1, object_store_memory=MEMORY, env_vars=broken)
     home = tmp_path / "home"
+    more = ("--methods", "scratch_adm,hybrid_ft,hybrid_ledm", "--seeds", "0,1,2")
     done = subprocess.run(
-        command(home, "--address", cluster.address, "--seeds", "0,1,2,3"),
+        command(home, "--address", cluster.address, *more),
         capture_output=True,
         text=True,
         timeout=400,
@@ -134,7 +135,7 @@ def test_a_node_on_which_every_run_fails_is_avoided_and_named(cluster, tmp_path)
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
-    assert (summary["finished"], summary["failed"]) == (9, 0)
+    assert (summary["finished"], summary["failed"]) == (10, 0)
     assert len(summary["avoided_nodes"]) == 1, done.stderr
     assert "is avoided from now on: 3 runs in a row failed there" in done.stderr
 
