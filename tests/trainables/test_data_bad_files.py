@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from trainables.data import prepare as prepare_module
+from trainables.data import reading as reading_module
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadImageError, BadReleaseError, DatasetError
 from trainables.data.images import read_colour, read_grey, read_npy_labels
@@ -90,11 +91,11 @@ def test_a_mended_file_costs_only_its_part(root, tmp_path, monkeypatch):
     assert len(kept) == 4
     path.write_bytes(whole)
     read = []
-    original = prepare_module.read_sample
+    original = reading_module.read_sample
     monkeypatch.setattr(
-        prepare_module,
+        reading_module,
         "read_sample",
-        lambda r, entry, s: read.append(entry.id) or original(r, entry, s),
+        lambda r, entry, s, **how: read.append(entry.id) or original(r, entry, s, **how),
     )
     resumed = prepared(root, tmp_path / "home")
     assert read == ["IMD008", "IMD009"]

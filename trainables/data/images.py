@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from trainables.data.errors import BadImageError
 from trainables.data.info import IGNORED, Entry, Read, Sample
+from trainables.data.labels import wrong_label
 
 FORMATS = ("PNG", "JPEG", "BMP")
 OPAQUE = 255
@@ -126,9 +127,15 @@ def resize_labels(
     return labels_HW[rows][:, columns]
 
 
-def read_sample(read: Read, entry: Entry, side: int) -> Sample:
-    """Read one entry of a release and bring it to its stored size, RGB."""
+def read_sample(read: Read, entry: Entry, side: int, *, classes: int) -> Sample:
+    """Read one entry of a release and bring it to its stored size, RGB.
+
+    Raises:
+        BadImageError: if a file cannot be used, or a label is none of the classes.
+    """
     image, labels_HW = read(entry)
+    if wrong := wrong_label(labels_HW, classes):
+        raise BadImageError(f"{' and '.join(map(str, entry.masks))}: {wrong}")
     resized = resize_image(image, side)
     levels = resized if resized.dtype == np.uint8 else resized.round().clip(0, 255).astype("u1")
     if levels.ndim == 2:

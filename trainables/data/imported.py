@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 from pydantic import ValidationError
 
 from trainables.config import Augmentation, Frozen, Metric
-from trainables.data.errors import BadImageError, DatasetError, DatasetLayoutError
-from trainables.data.info import IGNORED, DatasetInfo, Entry, Found
+from trainables.data.errors import DatasetError, DatasetLayoutError
+from trainables.data.info import DatasetInfo, Entry, Found
 from trainables.data.release import unpaired, walk
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _find(dataset: ImportedDataset, _: Path) -> Found:
         )
         for entry in pairs.entries
     )
-    return Found(tuple(entries), pairs.problems)
+    return pairs._replace(entries=tuple(entries))
 
 
 def _pairs(images: Path, masks: Path) -> Found:
@@ -233,7 +233,7 @@ def _pairs(images: Path, masks: Path) -> Found:
         Entry(id=name, image=found[name], masks=(beside[name],))
         for name in sorted(found.keys() & beside.keys())
     )
-    return Found(entries, tuple(problems))
+    return Found(entries, tuple(problems), lost=len(found.keys() ^ beside.keys()))
 
 
 def _files(root: Path, endings: Sequence[str]) -> Iterator[tuple[str, Path]]:
@@ -274,8 +274,8 @@ def _read(dataset: ImportedDataset, entry: Entry) -> tuple[NDArray[np.uint8], ND
     """Return image, RGB, and labels of one pair.
 
     Raises:
-        BadImageError: if a file cannot be read, or the mask is of another size or has a label or
-            colour that is no class.
+        BadImageError: if a file cannot be read, or the mask is of another size or has a colour
+            that is no class.
     """
     from trainables.data.encoding import decode_mask
     from trainables.data.images import read_colour, require_shape
@@ -283,10 +283,4 @@ def _read(dataset: ImportedDataset, entry: Entry) -> tuple[NDArray[np.uint8], ND
     image_HWC, path = read_colour(entry.image), entry.masks[0]
     labels_HW = decode_mask(path, dataset.encoding, dataset.colours)
     require_shape(path, labels_HW.shape, image_HWC.shape)
-    labelled = labels_HW[labels_HW != IGNORED]
-    if labelled.size and labelled.max() >= len(dataset.classes):
-        raise BadImageError(
-            f"{path}: label {labelled.max()}, but the {len(dataset.classes)} classes are 0 to "
-            f"{len(dataset.classes) - 1}, and 255 for ignored pixels"
-        )
     return image_HWC, labels_HW
