@@ -148,10 +148,13 @@ def skipped_lines(prepared: Prepared) -> list[str]:
     return lines
 
 
-def import_dataset(name: str, home: Home, **told: Any) -> DatasetInfo:
+def import_dataset(
+    name: str, home: Home, *, say: Callable[[str], None], **told: Any
+) -> DatasetInfo:
     """Describe a dataset of one's own in the home folder and return it.
 
     Args:
+        say: told what was found out about it.
         told: the other arguments of `trainables.data.imported.describe`.
 
     Raises:
@@ -164,6 +167,9 @@ def import_dataset(name: str, home: Home, **told: Any) -> DatasetInfo:
         raise InputError(f"`{name}` is the name of a dataset of the paper; choose another")
     with _told():
         described = describe(name, **told)
+    say(f"{name}: masks are read as {described.encoding}")
+    if described.white is not None:
+        say(f"{name}: grey images of 16 bits, white at {described.white}")
     file = home.datasets / f"{name}.json"
     fresh = file.with_suffix(".new")
     write_private(fresh, described.model_dump_json(indent=1))

@@ -134,6 +134,7 @@ def import_(
     info = import_dataset(
         name,
         opened,
+        say=say,
         images=images,
         masks=masks,
         classes=classes,
