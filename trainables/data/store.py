@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +29,7 @@ from trainables.data.errors import DatasetChangedError, DatasetError
 from trainables.data.info import DatasetInfo, Sample
 from trainables.data.labels import wrong_label
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
+from trainables.remembered import remembered
 
 VERIFIED_FILE = "verified.json"
 
@@ -226,16 +226,12 @@ def verify(folder: Path) -> str:
         DatasetChangedError: if the content is another.
     """
     prepared = _described(folder)
-    status = (folder / DATA_FILE).stat()
-    state = {
-        "fingerprint": prepared.fingerprint,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-    }
-    if _remembered(folder) != state:
-        content_fingerprint_of(folder)
-        _remember(folder, state)
-    return prepared.fingerprint
+    path = folder / DATA_FILE
+    if not path.is_file():
+        raise DatasetChangedError(f"{path}: not there")
+    found = remembered(path, folder / VERIFIED_FILE, lambda: content_fingerprint_of(folder))
+    # Another than described: then the description changed, and reading all of it says so.
+    return found if found == prepared.fingerprint else content_fingerprint_of(folder)
 
 
 @contextmanager
@@ -363,22 +359,6 @@ def _samples(data: ArrowDataset) -> Iterator[Sample]:
                 split=data.official_split[position],
             )
             position += 1
-
-
-def _remembered(folder: Path) -> Any:
-    try:
-        return json.loads((folder / VERIFIED_FILE).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _remember(folder: Path, state: dict[str, Any]) -> None:
-    temporary = folder / f".{VERIFIED_FILE}.{os.getpid()}"
-    try:
-        write_private(temporary, json.dumps(state))
-        temporary.rename(folder / VERIFIED_FILE)
-    except PermissionError:
-        return  # A shared, read-only dataset is verified again each time.
 
 
 def write_private(path: Path, text: str) -> None:
