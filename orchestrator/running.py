@@ -90,7 +90,7 @@ def _verify(plan: Plan) -> None:
         try:
             verify(each.folder)
         except DatasetError as error:
-            hint = f"remove `{each.folder}` and prepare `{each.ref.name}` again"
+            hint = f"prepare `{each.ref.name}` again"
             raise InputError(str(error), hint=hint) from error
 
 

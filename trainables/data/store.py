@@ -210,8 +210,7 @@ def content_fingerprint_of(folder: Path) -> str:
     if found != prepared.fingerprint:
         raise DatasetChangedError(
             f"{folder / DATA_FILE}: content changed since it was prepared: fingerprint "
-            f"{found[:16]} instead of {prepared.fingerprint[:16]}; delete the folder and prepare "
-            f"`{prepared.name}` again"
+            f"{found[:16]} instead of {prepared.fingerprint[:16]}"
         )
     return found
 
