@@ -92,7 +92,7 @@ def _verify(plan: Plan, home: Home) -> None:
         try:
             _verify_dataset(each.folder, home)
         except DatasetError as error:
-            hint = f"remove `{each.folder}` and prepare `{each.ref.name}` again"
+            hint = f"prepare `{each.ref.name}` again"
             raise InputError(str(error), hint=hint) from error
 
 
