@@ -1,5 +1,7 @@
 # The whole set-up: `make table2` or `make test` on a machine with Python 3.11.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# What is installed besides: `make install EXTRAS=aws` on the machines of a cluster.
+EXTRAS ?= dev
 BIN := .venv/bin
 READY := .venv/installed
 
@@ -32,5 +34,5 @@ lint: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@

@@ -1,7 +1,8 @@
 """Ray for the length of one sweep: started on this machine, or joined where it runs already.
 
-What is started here is closed to others: no dashboard, Ray's token authentication left on with a
-token that only its owner can read, its files in a private temporary folder that goes with it.
+What is started here is closed to others: it listens on the loopback address only, without a
+dashboard, Ray's token authentication left on with a token that only its owner can read, its files in
+a private temporary folder that goes with it.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from orchestrator.errors import InputError
 from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
 
 FOLDER_PREFIX = "hdsweep-ray-"
+MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
 OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
 
@@ -118,16 +120,40 @@ def _memory_of(node: Mapping[str, Any]) -> float:
 def _start(folder: Path, workers: int) -> None:
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        num_gpus=len(gpus()),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(folder),
-    )
+    with _loopback_only():
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            num_gpus=len(gpus()),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+        )
+
+
+@contextlib.contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Have a Ray that is started inside listen on 127.0.0.1, where it listens on all addresses.
+
+    Ray's own way where other machines cannot join anyway, its default on macOS and Windows. The
+    address of the node follows from it, and from that where each process listens. Asking for
+    127.0.0.1 by `_node_ip_address` does nothing: Ray replaces it by the machine's address.
+    """
+    from ray._private import ray_constants
+
+    variable, constant = os.environ.get(MAY_BE_JOINED), ray_constants.ENABLE_RAY_CLUSTER
+    # The variable for the processes that Ray starts, the constant for this one, which has read it.
+    os.environ[MAY_BE_JOINED], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if variable is None:
+            del os.environ[MAY_BE_JOINED]
+        else:
+            os.environ[MAY_BE_JOINED] = variable
 
 
 def _join(address: str) -> None:

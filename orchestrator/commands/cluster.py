@@ -1,4 +1,4 @@
-"""`hdsweep cluster`: files for `ray up`."""
+"""`hdsweep cluster`: files for `ray up` and for Kubernetes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,13 +20,16 @@ def validate(
     file: Annotated[Path, typer.Argument(help="Such as cluster/on_prem.yaml.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Check a cluster YAML: Ray's schema, and the mistakes that it lets through.
+    """Check a cluster YAML, of Ray or KubeRay: its schema, and the mistakes that this lets through.
 
     Exit status 1 if there is anything to mend.
     """
-    from orchestrator.cluster_file import problems
+    from orchestrator import cluster_file, kuberay_file
 
-    found = problems(file)
+    kuberay = kuberay_file.is_kuberay(cluster_file.read_cluster_file(file))
+    found = (kuberay_file if kuberay else cluster_file).problems(file)
+    if kuberay and not kuberay_file.pods_are_checked():
+        say("pod templates are checked where kubernetes-validate is installed")
     if as_json:
         print_json({"file": str(file), "problems": found})
     else:

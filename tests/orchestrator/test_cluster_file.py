@@ -43,13 +43,22 @@ def test_our_files_have_nothing_to_mend(path):
     assert problems(path) == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_our_files_mount_a_shared_home_install_and_carry_the_token(path):
-    content = yaml.safe_load(path.read_text())
-    setup = "\n".join(content["setup_commands"])
-    assert "make install" in setup
-    assert "HDSWEEP_HOME=/shared/" in setup
-    assert "/shared" in "\n".join(content["initialization_commands"])
+@pytest.mark.parametrize(
+    ("name", "home", "install"),
+    [
+        ("on_prem", "/shared/", "make install"),
+        ("aws", "s3://", "make install EXTRAS=aws"),
+        ("gcp", "gs://", "make install EXTRAS=gcp"),
+    ],
+)
+def test_our_files_share_a_home_install_and_carry_the_token(name, home, install):
+    content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    setup = content["setup_commands"]
+    assert setup[-1].endswith(install)
+    assert f"HDSWEEP_HOME={home}" in "\n".join(setup)
+    (start,) = (c for c in content["worker_start_ray_commands"] if "ray start" in c)
+    cloud = content["provider"]["type"]
+    assert (f"export HDSWEEP_SPOT={cloud} " in start) == (cloud != "local")
     assert content["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
 
 
@@ -62,7 +71,7 @@ def test_clouds_have_an_idle_head_and_capped_groups_of_spot_and_on_demand_machin
         assert types["head"]["max_workers"] == 0
         assert {"gpu_spot", "gpu_on_demand"} < set(types)
         spot = json.dumps(types["gpu_spot"]["node_config"])
-        assert "spot" in spot or "preemptible" in spot
+        assert '"spot"' in spot or '"SPOT"' in spot
         assert all(each["max_workers"] < 20 for each in types.values())
 
 
