@@ -6,7 +6,6 @@ token that only its owner can read, its files in a private temporary folder that
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
+from orchestrator.ray_token import private_token
 
 FOLDER_PREFIX = "hdsweep-ray-"
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
@@ -59,7 +59,7 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
 
     with _private_folder() as folder:
         if address == "local":
-            _private_token()
+            private_token()
             _start(folder, workers or cpu_cores())
         else:
             _join(address)
@@ -160,17 +160,3 @@ def _remove_left_folders() -> None:
             ours = folder.stat().st_uid == os.getuid()
             if ours and pid.isdigit() and not Path(f"/proc/{pid}").exists():
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _private_token() -> None:
-    """Have Ray's authentication token, readable by its owner alone, before Ray looks for it.
-
-    Ray demands a token of whoever connects to a local cluster, and makes one where there is none,
-    but readable by everybody.
-    """
-    token = Path.home() / ".ray" / "auth_token"
-    token.parent.mkdir(mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
