@@ -7,7 +7,6 @@ a private temporary folder that goes with it.
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
+from orchestrator.ray_token import private_token
 
 FOLDER_PREFIX = "hdsweep-ray-"
 MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
@@ -61,7 +61,7 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
 
     with _private_folder() as folder:
         if address == "local":
-            _private_token()
+            private_token()
             _start(folder, workers or cpu_cores())
         else:
             _join(address)
@@ -186,17 +186,3 @@ def _remove_left_folders() -> None:
             ours = folder.stat().st_uid == os.getuid()
             if ours and pid.isdigit() and not Path(f"/proc/{pid}").exists():
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _private_token() -> None:
-    """Have Ray's authentication token, readable by its owner alone, before Ray looks for it.
-
-    Ray demands a token of whoever connects to a local cluster, and makes one where there is none,
-    but readable by everybody.
-    """
-    token = Path.home() / ".ray" / "auth_token"
-    token.parent.mkdir(mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
