@@ -68,7 +68,9 @@ def submit(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow it to its end, or only start it.")
     ] = True,
-    name: Annotated[str | None, typer.Option(help="Of the job; made from VERB by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the job; made from VERB by default.")
+    ] = None,
 ) -> None:
     """Run `hdsweep VERB ...` on the head of FILE's cluster, and show what it prints.
 
