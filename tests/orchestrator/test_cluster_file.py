@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -184,9 +183,3 @@ def test_the_command_exits_with_1_and_names_file_and_place(tmp_path):
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 1
     assert done.stdout.startswith(f"{path}: provider: unknown setting `regoin`")
-
-
-def test_the_batch_script_is_a_shell_script():
-    script = FOLDER / "slurm" / "hdsweep.sbatch"
-    assert stat.S_ISREG(script.stat().st_mode)
-    subprocess.run(["bash", "-n", str(script)], check=True)
