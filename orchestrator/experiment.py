@@ -6,9 +6,11 @@ passed to the sweep; nothing of Tune's own state is ever restored from.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
@@ -21,6 +23,8 @@ from orchestrator.stopping import StopFlag
 from orchestrator.sweep import Sweep
 from trainables.config import RunSpec
 from trainables.tune_adapter import RunTrainable
+
+Slots = Callable[[dict[str, Any]], dict[str, float]]  # What a trial of a configuration needs.
 
 
 class _OfThisProcess:
@@ -35,17 +39,46 @@ class _OfThisProcess:
 
 
 class _Dependencies(_OfThisProcess, Searcher):  # type: ignore[misc]
-    """Lets the sweep say what starts next."""
+    """Lets the sweep say what starts next.
 
-    def __init__(self, sweep: Sweep) -> None:
+    As many at once as there is room for, each of which gets a worker of its own, and one more that waits for
+    room and tells an autoscaler of it. A worker that is free takes the next run, and never one for which
+    another worker is just starting: Tune would end that one, and runs shorter than such a start would
+    all be done by the first worker there is.
+    """
+
+    def __init__(self, sweep: Sweep, slots: Slots) -> None:
         super().__init__()
-        self._sweep = sweep
+        self._sweep, self._slots = sweep, slots
+        self._unit = "cpu" if sweep.devices.gpu_gb is None else "gpu"
+        self._taken: dict[str, float] = {}
+        """What the trials that have not ended need, by their id."""
+        self._waiting: set[str] = set()
+        """Those of them for which no worker runs yet."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        return str(self.FINISHED) if self._sweep.over else self._sweep.start_next(trial_id)
+        if self._sweep.over:
+            return str(self.FINISHED)
+        if self._waiting and sum(self._taken.values()) >= self._room():
+            return None
+        config = self._sweep.start_next(trial_id)
+        if config is not None:
+            self._taken[trial_id] = self._slots(config)[self._unit]
+            self._waiting.add(trial_id)
+        return config
 
-    def on_trial_complete(self, *_: Any, **__: Any) -> None:
-        """Learn nothing here: `_Reporter` sees results and causes as a whole."""
+    def started(self, trial_id: str) -> None:
+        """Note that a trial has its worker."""
+        self._waiting.discard(trial_id)
+
+    def on_trial_complete(self, trial_id: str, *_: Any, **__: Any) -> None:
+        """Note that there is room again; `_Reporter` sees results and causes as a whole."""
+        self._waiting.discard(trial_id)
+        self._taken.pop(trial_id, None)
+
+    def _room(self) -> float:
+        """Return the CPU slots or the GPUs of the nodes that are alive now."""
+        return float(ray.cluster_resources().get(self._unit.upper(), 0))
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the store is the truth, and the plan is made anew from it."""
@@ -57,10 +90,11 @@ class _Dependencies(_OfThisProcess, Searcher):  # type: ignore[misc]
 class _Reporter(_OfThisProcess, tune.Callback):  # type: ignore[misc]
     """Passes what Tune sees on to the sweep."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
+    def __init__(self, sweep: Sweep, dependencies: _Dependencies) -> None:
+        self._sweep, self._dependencies = sweep, dependencies
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
+        self._dependencies.started(trial.trial_id)
         self._sweep.started(trial.trial_id)
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
@@ -88,6 +122,9 @@ class _Drain(_OfThisProcess, FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, *_: Any) -> str:
         return str(self.STOP if self._stop.draining else self.CONTINUE)
 
+    def choose_trial_to_run(self, *_: Any) -> None:
+        """Leave the order to Tune: whatever is chosen here would take the next free worker."""
+
 
 def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> None:
     """Run a sweep to its end, or until it has drained; Tune's own files go into `folder`."""
@@ -99,19 +136,22 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
         needed = resources(RunSpec.model_validate(config["spec"]), gpu_gb=gpu_gb)
         return {"cpu": needed.cpus, "gpu": needed.gpus}
 
+    dependencies = _Dependencies(sweep, slots)
     tuner = tune.Tuner(
         tune.with_resources(RunTrainable, slots),
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=_Dependencies(sweep),
+            search_alg=dependencies,
             scheduler=_Drain(stop),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(folder),
-            callbacks=[_Reporter(sweep)],
+            callbacks=[_Reporter(sweep, dependencies)],
             verbose=0,
+            # Tune's own would need a folder that all nodes share; without one it ends the worker.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )

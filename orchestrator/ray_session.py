@@ -32,6 +32,8 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Tune's own snapshots are never restored from: the store is the truth.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # How many wait is for our search algorithm to say, which knows how many can run.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
     "TUNE_WARN_THRESHOLD_S": "30",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
