@@ -146,7 +146,7 @@ def test_the_lungs_of_both_masks_are_united_on_the_equalised_xray(tmp_path):
 @pytest.mark.parametrize("shape", [(4, 6), (6, 6)])
 def test_a_mask_of_another_shape_is_refused(tmp_path, shape):
     save(tmp_path, "CXR_png", np.eye(6, 4))
-    save(tmp_path, "ManualMask/leftMask", np.ones((6, 4)))
-    save(tmp_path, "ManualMask/rightMask", np.ones(shape))
+    save(tmp_path, "ManualMask/leftMask", np.eye(6, 4))
+    save(tmp_path, "ManualMask/rightMask", np.eye(*shape))
     with pytest.raises(BadImageError, match=r"mask of \dx\d for an image of 4x6"):
         read_lungs(MONTGOMERY.find(tmp_path).entries[0])

@@ -1,7 +1,7 @@
 """Supervised pretraining: pixel cross-entropy on clean source images at timestep 0.
 
 A seeded part of the source is held out; the weights that score best on it are the ones kept. With
-`hold_out = 0` the whole source is trained on and the last weights are kept. `split.json` has the ids.
+`hold_out = 0` the whole source is trained on and the last weights are kept. `hold_out.json` has the ids.
 """
 
 import json
@@ -73,7 +73,7 @@ class SupervisedPretraining(Pretraining):
     def finish(self) -> dict[str, float]:
         finished = super().finish()
         content = json.dumps(self.split_ids(), indent=1)
-        write_atomically(self.places.artifacts / "split.json", content.encode())
+        write_atomically(self.places.artifacts / "hold_out.json", content.encode())
         return {**finished, "best_val": self._best_metric} if self._best_weights else finished
 
     def split_ids(self) -> dict[str, list[str]]:
