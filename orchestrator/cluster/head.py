@@ -16,6 +16,7 @@ from orchestrator.cluster.ssh import SSH_FAILED, last_line, ssh_command
 from orchestrator.cluster_file import read_cluster_file
 from orchestrator.errors import HdsweepError, InputError
 
+
 class LostConnectionError(HdsweepError):
     """The head cannot be reached, or not any more; what runs there goes on."""
 
@@ -182,4 +183,3 @@ class Head:
             f"cannot log in to the head {self.address} as {self._auth['ssh_user']}: "
             f"{last_line(reason)}"
         )
-

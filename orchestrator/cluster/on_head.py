@@ -92,7 +92,9 @@ def submit(job: str, arguments: Sequence[str], needs_home: bool) -> Answers:
     """Start `hdsweep` with these arguments as a job, in the environment of a login here."""
     home = os.environ.get("HDSWEEP_HOME")
     if needs_home and not home:
-        raise NoAnswerError("HDSWEEP_HOME is not set there: the machines need a home that they share")
+        raise NoAnswerError(
+            "HDSWEEP_HOME is not set there: the machines need a home that they share"
+        )
     keep = {"RAY_AUTH_MODE": "token", **({"HDSWEEP_HOME": home} if home else {})}
     hdsweep = str(Path(sys.executable).with_name("hdsweep"))
     variables = [f"{name}={value}" for name, value in keep.items()]
@@ -126,7 +128,11 @@ def stop_workers(workers: Sequence[str]) -> Answers:
     # Whatever `ray stop` answers, what counts is whether a node is left.
     left = f"{{ {script}; }} >/dev/null 2>&1; ! pgrep -x raylet >/dev/null"
     done = _on_each(workers, left)
-    yield {"failed": {a: last_line(each.stderr, "Ray runs on") for a, each in done.items() if each.returncode}}
+    yield {
+        "failed": {
+            a: last_line(each.stderr, "Ray runs on") for a, each in done.items() if each.returncode
+        }
+    }
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -183,12 +189,16 @@ def _tail(client: Any, job: str, skip: int) -> Answers:
     with asyncio.Runner() as runner:
         while True:
             try:
-                text = runner.run(anext(lines))  # type: ignore[arg-type]
+                text = runner.run(_next(lines))
             except StopAsyncIteration:
                 return
             fresh, skip = text[skip:], max(skip - len(text), 0)
             if fresh:
                 yield {"output": fresh}
+
+
+async def _next(lines: AsyncIterator[str]) -> str:
+    return await anext(lines)
 
 
 def _bootstrap() -> dict[str, Any]:

@@ -38,9 +38,9 @@ def validate(file: FileArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def up(
     file: FileArgument,
-    wait_minutes: Annotated[
-        float, typer.Option(min=0, help="For workers to join, once the head runs.")
-    ] = 15,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds for workers to join, once the head runs.")
+    ] = 900,
     restart: Annotated[
         bool, typer.Option("--restart", help="Also if jobs run, which end with Ray.")
     ] = False,
@@ -52,7 +52,7 @@ def up(
     from orchestrator.cluster.head import read_cluster
     from orchestrator.cluster.launch import up
 
-    up(read_cluster(file), minutes=wait_minutes, restart=restart, say=say)
+    up(read_cluster(file), seconds=wait, restart=restart, say=say)
 
 
 @app.command()
@@ -65,7 +65,9 @@ def submit(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow it to its end, or only start it.")
     ] = True,
-    name: Annotated[str | None, typer.Option(help="Of the job; made from VERB by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the job; made from VERB by default.")
+    ] = None,
 ) -> None:
     """Run `hdsweep VERB ...` on the head of FILE's cluster, and show what it prints.
 

@@ -12,11 +12,9 @@ Needs root and, of Debian's packages, iproute2, openssh-server, rsync and util-l
 """
 
 import contextlib
-import ctypes
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -35,6 +33,7 @@ PROGRAMS = {
     "sshd": "openssh-server",
     "ssh": "openssh-client",
     "rsync": "rsync",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
     "nsenter": "util-linux",
 }
@@ -49,7 +48,10 @@ BASHRC = f"""export PYTHONPATH={ROOT} PYTHONDONTWRITEBYTECODE=1 RAY_USE_MULTIPRO
 case $- in *i*) ;; *) return;; esac
 """
 PATIENCE_S = 30
-PR_SET_PDEATHSIG = 1
+ENDS_WITH_PARENT = (
+    "setpriv",
+    "--pdeathsig=KILL",
+)  # However that ends; and unshare's own child with it.
 # What the cluster file has to be told of this laboratory; the rest of it stays as it is.
 CHANGES = {
     "head_ip: 192.0.2.10 ": f"head_ip: {ADDRESSES[HEAD]} ",
@@ -79,7 +81,7 @@ class Machine:
         namespaces = ("--net", "--mount", "--pid", "--uts", "--ipc", "--mount-proc")
         init = str(Path(__file__).with_name("machine.sh"))
         self._unshare = subprocess.Popen(
-            ["unshare", *namespaces, "--fork", "--kill-child", "bash", init],
+            [*ENDS_WITH_PARENT, "unshare", *namespaces, "--fork", "--kill-child", "bash", init],
             env={
                 **environment(),
                 "NAME": name,
@@ -91,7 +93,6 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=_end_with_parent,
         )
         assert self._unshare.stdout is not None
         assert self._unshare.stdout.readline() == "ready\n", f"{name} did not start"
@@ -128,7 +129,6 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                preexec_fn=_end_with_parent,
             )
 
     def shell(self, script: str) -> str:
@@ -261,11 +261,6 @@ def _home() -> str:
 def _kept() -> list[str]:
     """Return the folders of code: the checkout, its environment, the interpreter of that."""
     return [str(Path(each).resolve()) for each in (ROOT, sys.prefix, sys.base_prefix)]
-
-
-def _end_with_parent() -> None:
-    """Let the kernel end this process with its parent, even if that is killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _write_state(folder: Path) -> None:
