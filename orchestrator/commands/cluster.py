@@ -72,7 +72,7 @@ def submit(
     """Run `hdsweep VERB ...` on the head of FILE's cluster, and show what it prints.
 
     `--address auto` is added where the verb takes it. Exit status: that of VERB. Ctrl-C leaves it running.
-    Paths are those of the head.
+    Paths are those of the head, relative ones from the user's home folder there.
     """
     from orchestrator.cluster import jobs
     from orchestrator.cluster.head import Head, read_cluster
