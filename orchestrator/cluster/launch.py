@@ -26,11 +26,11 @@ class IncompleteError(HdsweepError):
     """Not all machines did what they were asked to."""
 
 
-def up(cluster: Cluster, *, minutes: float, restart: bool, say: Say) -> None:
+def up(cluster: Cluster, *, seconds: float, restart: bool, say: Say) -> None:
     """Start a cluster, or bring it up to date, and wait until its workers have joined.
 
     Args:
-        minutes: how long to wait for workers once the head is up.
+        seconds: how long to wait for workers once the head is up.
         restart: also if jobs run, which end with Ray.
         say: prints one line for people.
 
@@ -54,7 +54,7 @@ def up(cluster: Cluster, *, minutes: float, restart: bool, say: Say) -> None:
         say(f"head {head.address} is up; workers come when there is something to do")
         return
     say(f"head {head.address} is up; waiting for {cluster.least_workers} workers")
-    _wait(cluster, head, minutes, say)
+    _wait(cluster, head, seconds, say)
 
 
 def down(cluster: Cluster, say: Say) -> None:
@@ -82,10 +82,10 @@ def resources(node: Mapping[str, Any]) -> str:
     return f"{node['cpus']:g} CPU{gpus}"
 
 
-def _wait(cluster: Cluster, head: Head, minutes: float, say: Say) -> None:
+def _wait(cluster: Cluster, head: Head, seconds: float, say: Say) -> None:
     missing: dict[str, str] = {}
     for answer in head.listen(
-        "wait", workers=cluster.workers, least=cluster.least_workers, seconds=minutes * 60
+        "wait", workers=cluster.workers, least=cluster.least_workers, seconds=seconds
     ):
         if "joined" in answer:
             node = answer["joined"]
@@ -95,7 +95,7 @@ def _wait(cluster: Cluster, head: Head, minutes: float, say: Say) -> None:
             missing[address] = reason
             say(f"{address} has not joined yet: {reason}")
         if not answer.get("complete", True):
-            raise _incomplete(cluster, answer, missing, minutes, say)
+            raise _incomplete(cluster, answer, missing, seconds, say)
     say("all workers have joined")
 
 
@@ -103,7 +103,7 @@ def _incomplete(
     cluster: Cluster,
     answer: Mapping[str, Any],
     missing: Mapping[str, str],
-    minutes: float,
+    seconds: float,
     say: Say,
 ) -> IncompleteError:
     say(f"the end of {MONITOR} on the head:")
@@ -112,7 +112,7 @@ def _incomplete(
     named = "".join(f"; {address}: {reason}" for address, reason in missing.items())
     return IncompleteError(
         f"{answer['have']} of {cluster.least_workers} workers of {cluster.file} joined within "
-        f"{minutes:g} min{named}",
+        f"{seconds:g} s{named}",
         hint="the head goes on trying: mend it, and look with `hdsweep cluster status`",
     )
 

@@ -98,7 +98,8 @@ def submit(job: str, arguments: Sequence[str], needs_home: bool) -> Answers:
     keep = {"RAY_AUTH_MODE": "token", **({"HDSWEEP_HOME": home} if home else {})}
     hdsweep = str(Path(sys.executable).with_name("hdsweep"))
     variables = [f"{name}={value}" for name, value in keep.items()]
-    entrypoint = shlex.join(["exec", "env", *variables, hdsweep, *arguments])
+    # As after a login: relative paths begin at the home folder, not at one of Ray's.
+    entrypoint = "cd && " + shlex.join(["exec", "env", *variables, hdsweep, *arguments])
     try:
         yield {"job": _client().submit_job(entrypoint=entrypoint, submission_id=job)}
     except RuntimeError as error:

@@ -41,9 +41,9 @@ def validate(file: FileArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def up(
     file: FileArgument,
-    wait_minutes: Annotated[
-        float, typer.Option(min=0, help="For workers to join, once the head runs.")
-    ] = 15,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds for workers to join, once the head runs.")
+    ] = 900,
     restart: Annotated[
         bool, typer.Option("--restart", help="Also if jobs run, which end with Ray.")
     ] = False,
@@ -55,7 +55,7 @@ def up(
     from orchestrator.cluster.head import read_cluster
     from orchestrator.cluster.launch import up
 
-    up(read_cluster(file), minutes=wait_minutes, restart=restart, say=say)
+    up(read_cluster(file), seconds=wait, restart=restart, say=say)
 
 
 @app.command()
@@ -75,7 +75,7 @@ def submit(
     """Run `hdsweep VERB ...` on the head of FILE's cluster, and show what it prints.
 
     `--address auto` is added where the verb takes it. Exit status: that of VERB. Ctrl-C leaves it running.
-    Paths are those of the head.
+    Paths are those of the head, relative ones from the user's home folder there.
     """
     from orchestrator.cluster import jobs
     from orchestrator.cluster.head import Head, read_cluster

@@ -39,7 +39,8 @@ PROGRAMS = {
 }
 SHARED = "/mnt/shared"  # Where every machine sees the folder that they share.
 SSHD = (
-    *("UsePAM=no", "PasswordAuthentication=no", "PermitRootLogin=prohibit-password"),
+    *("UsePAM=no", "PasswordAuthentication=no", "KbdInteractiveAuthentication=no"),
+    "PermitRootLogin=prohibit-password",
     *("PidFile=/run/sshd.pid", "LogLevel=ERROR", "MaxStartups=100"),
 )
 # As Debian's, which ends here for shells that are not interactive; and cores are counted by Ray as it
