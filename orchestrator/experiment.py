@@ -142,7 +142,7 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
     gpu_gb = sweep.devices.gpu_gb
 
     def needs(spec: RunSpec) -> Resources:
-        return resources(spec, gpu_gb=gpu_gb)
+        return resources(spec, gpu_gb=gpu_gb, measured=sweep.devices.peaks)
 
     def slots(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         needed = needs(RunSpec.model_validate(config["spec"]))

@@ -34,6 +34,8 @@ MANY_CLASSES_FACTOR = 2.5
 LEDM_TAIL_ITERATIONS = 35  # Median beyond the patience before the stopping rule fires.
 
 LEDM_GB = 3.0  # Features of 20 images at 256 px, and the pixel classifier.
+CONTEXT_GB = 0.5  # Of CUDA and its libraries, which PyTorch's allocator does not count.
+NOTHING: Mapping[str, float] = {}
 GPU_HEADROOM = 1.15  # Allocator and libraries, beyond what the arithmetic counts.
 MOST_RUNS_PER_GPU = 8
 
@@ -103,6 +105,8 @@ class Measured:
     device: str
     """Name of the device it ran on: `Device.name`."""
     seconds: float
+    gpu_gb: float | None = None
+    """Its peak of GPU memory in GB (10^9 bytes); None if that says nothing of its like."""
 
 
 @dataclass(frozen=True)
@@ -219,19 +223,42 @@ def run_seconds(spec: RunSpec, images: int, device: Device) -> float:
     return _fine_tuning_seconds(spec, spec.training, images, device)
 
 
-def resources(spec: RunSpec, *, gpu_gb: float | None) -> Resources:
+def peaks(measured: Iterable[Measured]) -> dict[str, float]:
+    """Return the highest peak of GPU memory of runs that are alike in what decides it, in GB."""
+    found: dict[str, float] = {}
+    for each in measured:
+        if each.gpu_gb is not None:
+            kind = _memory_kind(each.spec)
+            found[kind] = max(each.gpu_gb, found.get(kind, 0.0))
+    return found
+
+
+def _memory_kind(spec: RunSpec) -> str:
+    """Return what runs have in common that take the same memory; seeds and datasets do not matter."""
+    training = spec.training
+    at_once = "" if isinstance(training, LedmConfig) else training.micro_batch or training.batch
+    parts = (spec.task, spec.network.model_dump_json(), spec.dataset.image_size, at_once)
+    return "/".join(map(str, (*parts, spec.dataset.classes, spec.compute.precision)))
+
+
+def resources(
+    spec: RunSpec, *, gpu_gb: float | None, measured: Mapping[str, float] = NOTHING
+) -> Resources:
     """Return what to reserve for a run.
 
     Args:
         gpu_gb: memory of one GPU in GB; None if there is none. A pretraining keeps a GPU busy and
             gets a whole one; a fine-tuning that fits several times gets a fraction.
+        measured: `peaks` of earlier runs, which go before the model of memory.
     """
     cpus = spec.compute.threads
     if gpu_gb is None:
         return Resources(cpus, 0.0)
     if spec.stage == "pretraining":
         return Resources(cpus, 1.0)
-    fits = math.floor(gpu_gb / (memory_gb(spec) * GPU_HEADROOM))
+    peak = measured.get(_memory_kind(spec))
+    needed = memory_gb(spec) if peak is None else peak + CONTEXT_GB
+    fits = math.floor(gpu_gb / (needed * GPU_HEADROOM))
     return Resources(cpus, 1.0 / min(max(fits, 1), MOST_RUNS_PER_GPU))
 
 

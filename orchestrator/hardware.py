@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 MIB_PER_GB = 1e9 / 2**20
 
@@ -23,6 +24,8 @@ class Devices:
     count: int
     gpu_gb: float | None
     """Memory of the smallest GPU in GB (10^9 bytes); None without GPUs."""
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    """What runs took of a GPU, in GB, as `forecast.peaks` found it."""
 
 
 def local_devices(workers: int | None = None) -> Devices:

@@ -1,15 +1,17 @@
 """`hdsweep run`, step by step: plan, data, store, sweep, table."""
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.attempts import RESULT
 from orchestrator.budget import Budget
 from orchestrator.errors import InputError
 from orchestrator.events import OnEvent
-from orchestrator.forecast import CPU, H100, Measured, forecast, resources
+from orchestrator.forecast import CPU, H100, Measured, forecast, peaks, resources
 from orchestrator.hardware import Devices, local_devices
 from orchestrator.home import Home
 from orchestrator.plan import Plan, require_ready
@@ -19,7 +21,7 @@ from trainables.data.datasets import all_datasets
 
 if TYPE_CHECKING:
     from orchestrator.report.cells import Table
-    from orchestrator.store import Store
+    from orchestrator.store import Store, StoredRun
     from orchestrator.sweep import Options, SweepResult
 
 
@@ -143,12 +145,15 @@ def run_plan(
         for key, what in store.reconciled.items():
             say(f"run {key} had been cut short: {what}")
         store.begin_sweep(plan)
+        known = measured(store)
         expected = forecast(
             plan,
             device=CPU if devices.gpu_gb is None else H100,
-            measured=measured(store),
+            measured=known,
             finished=store.finished(),
         )
+        devices = replace(devices, peaks=peaks(known))
+        options = replace(options, devices=devices)
         with display(plan, expected.seconds) as view, notify(view) as on_event:
             result = run_sweep(
                 plan,
@@ -172,7 +177,10 @@ def _budget(
 ) -> Budget | None:
     if options.most_hours is None:
         return None
-    held = {run.key: resources(run.spec, gpu_gb=devices.gpu_gb) for run in plan.runs}
+    held = {
+        run.key: resources(run.spec, gpu_gb=devices.gpu_gb, measured=devices.peaks)
+        for run in plan.runs
+    }
     share = {key: h.cpus if devices.gpu_gb is None else h.gpus for key, h in held.items()}
     return Budget(options.most_hours, share=share, expected=expected)
 
@@ -185,9 +193,19 @@ def measured(store: "Store") -> list[Measured]:
             spec=RunSpec.model_validate(spec),
             device=_device_name(finished[key].tags.get("hdsweep.device", "cpu")),
             seconds=finished[key].seconds,
+            gpu_gb=_gpu_peak(finished[key]),
         )
         for key, spec in store.specs().items()
     ]
+
+
+def _gpu_peak(stored: "StoredRun") -> float | None:
+    """Return the peak of GPU memory of a run; None on a CPU, or with less in memory than its spec says."""
+    if stored.tags.get("hdsweep.device", "cpu") == "cpu":
+        return None
+    result = json.loads((stored.artifacts / RESULT).read_text())
+    peak: float | None = None if result.get("micro_batch") else result.get("gpu_gb")
+    return peak
 
 
 def _device_name(stored: str) -> str:

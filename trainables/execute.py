@@ -19,6 +19,7 @@ import torch
 from trainables import checkpoint
 from trainables.config import RunSpec
 from trainables.energy import gpu_joules
+from trainables.gpu_memory import begin_peak, peak_gb
 from trainables.history import Point
 from trainables.loop import Places, Run
 from trainables.registry import load
@@ -80,6 +81,7 @@ class Session:
         self._attempt, self._on_saved = attempt, on_saved
         self._fixed_interval = checkpoint_seconds
         self._saving_costs = 0.0
+        begin_peak(places.device)
         self.run: Run = task(spec, places)
         self._seconds_before = 0.0
         self._joules_before: float | None = 0.0
@@ -170,6 +172,7 @@ class Session:
             "updates": result.updates,
             "seconds": result.seconds,
             "joules": self.joules,
+            "gpu_gb": peak_gb(run.places.device),
             "resumed_at": self._resumed_at,
             "micro_batch": run.places.micro_batch,
             "history": [[p.name, p.step, p.value, p.time_ms] for p in run.history],

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from orchestrator.costs import forward_gflop, training_gflop
-from orchestrator.forecast import CPU, H100, Measured, forecast, memory_gb, resources
+from orchestrator.forecast import CPU, H100, Measured, forecast, memory_gb, peaks, resources
 from orchestrator.plan import Cell, load_plan
 from trainables.config import AdmConfig, DeepLabConfig, SegFormerConfig
 
@@ -155,3 +155,23 @@ def test_small_fine_tunings_share_a_gpu_and_pretrainings_do_not(plan):
 def test_the_demo_is_forecast_in_minutes_on_two_cores():
     demo = forecast(load_plan("table2", scale="demo"), device=CPU)
     assert 60 < demo.wall_seconds(2) < 30 * 60
+
+
+def test_measured_memory_goes_before_the_model(plan):
+    by_label = {run.label: run.spec for run in plan.runs}
+    run = by_label["i1k_deeplab ph2 seed 0"]
+    other_seed = by_label["i1k_deeplab ph2 seed 1"]
+    elsewhere = by_label["i1k_deeplab dermis seed 0"]
+    known = peaks(
+        [
+            Measured(run, "H100", 10.0, gpu_gb=2.0),
+            Measured(elsewhere, "H100", 10.0, gpu_gb=3.0),
+            Measured(by_label["hybrid_ft ph2 seed 0"], "H100", 10.0),  # Not told.
+        ]
+    )
+    # The higher of two alike, and half a GB of CUDA's own: (3 + 0.5) 1.15 GB, of 16 GB three times.
+    assert list(known.values()) == [3.0]
+    assert resources(other_seed, gpu_gb=16, measured=known).gpus == pytest.approx(1 / 3)
+    assert resources(other_seed, gpu_gb=9, measured=known).gpus == pytest.approx(1 / 2)
+    pretraining = by_label["pretrain hybrid isic2018"]
+    assert resources(pretraining, gpu_gb=80, measured=known).gpus == 1
