@@ -139,10 +139,11 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
     """Run a sweep to its end, or until it has drained; Tune's own files go into `folder`."""
     # Tune ends by listing every attempt that failed; the sweep tells which runs did in the end.
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-    gpu_gb = sweep.devices.gpu_gb
+    # Tune pickles what these are closed over, so not the sweep.
+    gpu_gb, peaks = sweep.devices.gpu_gb, sweep.devices.peaks
 
     def needs(spec: RunSpec) -> Resources:
-        return resources(spec, gpu_gb=gpu_gb, measured=sweep.devices.peaks)
+        return resources(spec, gpu_gb=gpu_gb, measured=peaks)
 
     def slots(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         needed = needs(RunSpec.model_validate(config["spec"]))

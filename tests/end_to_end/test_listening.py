@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -145,10 +146,12 @@ def test_a_local_sweep_listens_on_the_loopback_address_alone_and_refuses_without
     process = sweep(tmp_path / "home", log)
     seen, refused = set(), set()
     for now in watched(process, process.pid):
-        for _, port in now - seen:
-            if "started  " in log.read_text() and without_token("127.0.0.1", port) == "refuses":
-                refused.add(port)
         seen |= now
+        if not refused and "started  " in log.read_text():
+            ports = [port for _, port in now]
+            with ThreadPoolExecutor(len(ports)) as pool:
+                told = list(pool.map(lambda port: without_token("127.0.0.1", port), ports))
+            refused = {port for port, how in zip(ports, told, strict=True) if how == "refuses"}
     assert process.returncode == 0, log.read_text()
     # GCS, raylet twice, agents and workers at the least.
     assert len(seen) > 6
