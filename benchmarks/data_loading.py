@@ -7,6 +7,11 @@ of the demo's ADM, at the demo's own image size, on as many images, for the rati
 consumes images as fast as any here. Private memory is what the kernel counts as `Private_Dirty`: pages
 of the map are clean, shared by all workers, and given back whenever somebody needs the memory.
 
+The aim of 300 MB of private memory is missed with the CUDA build of torch: 340 MB, of which importing
+torch alone takes 291 (its registry of operators and its 1,300 modules; nothing of it is given back by
+collecting or trimming), opening the dataset with pyarrow, Pillow and our modules 32, and reading
+batches of 64 another 17 (2026-11-25, 2 cores).
+
     python benchmarks/data_loading.py            # 10 GB of disk for a while, some minutes
 
 Units: bytes, 1 GB = 1e9; seconds.

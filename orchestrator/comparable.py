@@ -15,6 +15,8 @@ from orchestrator.study import Study, load_study
 from trainables.config import RunSpec
 from trainables.methods import all_methods
 
+OTHER_WEIGHTS = "other than the published ImageNet weights, not comparable with the paper"
+
 
 class Row(NamedTuple):
     """What of a study decides a spec, seeds apart; a pretraining has no target."""
@@ -29,7 +31,7 @@ NEUTRAL = frozenset(
         "seed",
         "dataset.fingerprint",
         "pretrained.key",  # A pretraining that differs is itself in the plan, and says how.
-        "networks.deeplab.backbone_sha256",
+        "networks.deeplab.backbone_sha256",  # Other weights are told row by row, by their origin.
         "networks.segformer.backbone_sha256",
         "pretraining.micro_batch",
         "pretraining.log_every",

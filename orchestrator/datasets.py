@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +19,15 @@ from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home
 from orchestrator.wording import in_short
 from trainables.data.datasets import all_datasets, known_datasets
-from trainables.data.errors import DatasetError
+from trainables.data.errors import MOST_LISTED, DatasetError
 from trainables.data.info import DatasetInfo
-from trainables.data.prepared import DATA_FILE, Prepared, find_prepared, folder_of
+from trainables.data.prepared import (
+    DATA_FILE,
+    DESCRIPTION_FILE,
+    Prepared,
+    find_prepared,
+    folder_of,
+)
 
 if TYPE_CHECKING:
     from trainables.data.verification import Verified
@@ -93,8 +99,14 @@ def prepare_dataset(
     workers: int | None,
     strict: bool,
     skip_bad: bool,
+    again: bool,
+    say: Callable[[str], None],
 ) -> tuple[Prepared, str]:
     """Prepare one dataset, with a progress bar on standard error; return it, and how fast it went.
+
+    Args:
+        again: read everything again, whatever is prepared.
+        say: told why a dataset that is there is prepared again.
 
     Raises:
         InputError: if its files are missing or damaged, or their number is not that of the release.
@@ -117,7 +129,17 @@ def prepare_dataset(
             counted = done
             bar(done, total)
 
-        how = How(workers=processes, strict=strict, skip_bad=skip_bad, on_progress=on_progress)
+        how = How(
+            workers=processes,
+            strict=strict,
+            skip_bad=skip_bad,
+            again=again,
+            on_progress=on_progress,
+            on_again=lambda why: say(f"{why}; preparing it again"),
+        )
+        home.bring(
+            folder_of(home.path, info, image_size) / DATA_FILE
+        )  # If it was prepared elsewhere.
         prepared = prepare(info, sources, home.path, image_size=image_size, how=how)
     home.push()
     seconds = time.monotonic() - started
@@ -126,10 +148,23 @@ def prepare_dataset(
     return prepared, f"{seconds:.1f} s, {counted / seconds:.0f} images/s on {processes} processes"
 
 
-def import_dataset(name: str, home: Home, **told: Any) -> DatasetInfo:
+def skipped_lines(prepared: Prepared) -> list[str]:
+    """Return what was left out, a line each; of very many the first, and where the others are."""
+    lines = [f"skipped: {problem}" for problem in prepared.skipped[:MOST_LISTED]]
+    more = len(prepared.skipped) - len(lines)
+    if more:
+        place = f"datasets/{prepared.name}-{prepared.stored_side}/{DESCRIPTION_FILE}"
+        lines.append(f"skipped: {more} more, all of them listed in {place} of the home folder")
+    return lines
+
+
+def import_dataset(
+    name: str, home: Home, *, say: Callable[[str], None], **told: Any
+) -> DatasetInfo:
     """Describe a dataset of one's own in the home folder and return it.
 
     Args:
+        say: told what was found out about it.
         told: the other arguments of `trainables.data.imported.describe`.
 
     Raises:
@@ -142,6 +177,9 @@ def import_dataset(name: str, home: Home, **told: Any) -> DatasetInfo:
         raise InputError(f"`{name}` is the name of a dataset of the paper; choose another")
     with _told():
         described = describe(name, **told)
+    say(f"{name}: masks are read as {described.encoding}")
+    if described.white is not None:
+        say(f"{name}: grey images of 16 bits, white at {described.white}")
     file = home.datasets / f"{name}.json"
     fresh = file.with_suffix(".new")
     write_private(fresh, described.model_dump_json(indent=1))
@@ -180,7 +218,7 @@ def render_verified(found: "Verified") -> Group:
         f"{counts}, {prepared.bytes / 1e6:.1f} MB; ignored pixels {found.ignored:.2%}",
         f"fingerprint {prepared.fingerprint}: content as it was prepared",
         _duplicates(found),
-        *(f"skipped: {each}" for each in prepared.skipped),
+        *skipped_lines(prepared),
     ]
     texts = [Text(line) for line in lines]
     texts += [Text(f"look at: {problem}", style="yellow") for problem in found.problems]

@@ -6,6 +6,7 @@ passed to the sweep; nothing of Tune's own state is ever restored from.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.failures import Kind
 from orchestrator.forecast import resources
+from orchestrator.nodes import Demand, kept_off
 from orchestrator.stopping import StopFlag
 from orchestrator.sweep import Sweep
 from trainables.config import RunSpec
@@ -37,11 +39,12 @@ class _OfThisProcess:
 class _Dependencies(_OfThisProcess, Searcher):  # type: ignore[misc]
     """Lets the sweep say what starts next."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, tell: Callable[[], None]) -> None:
         super().__init__()
-        self._sweep = sweep
+        self._sweep, self._tell = sweep, tell
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        self._tell()
         return str(self.FINISHED) if self._sweep.over else self._sweep.start_next(trial_id)
 
     def on_trial_complete(self, *_: Any, **__: Any) -> None:
@@ -95,15 +98,24 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     gpu_gb = sweep.devices.gpu_gb
 
-    def slots(config: dict[str, Any]) -> dict[str, float]:
+    def slots(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         needed = resources(RunSpec.model_validate(config["spec"]), gpu_gb=gpu_gb)
-        return {"cpu": needed.cpus, "gpu": needed.gpus}
+        off = kept_off(config["avoid"], needed)
+        bundle = {"CPU": needed.cpus, "GPU": needed.gpus}
+        selected = {"bundle_label_selector": [off]} if off else {}
+        return tune.PlacementGroupFactory([bundle], **selected)
+
+    demand = Demand()
+
+    def tell() -> None:
+        if sweep.joins_cluster:
+            demand.tell(resources(spec, gpu_gb=gpu_gb) for spec in sweep.wanted())
 
     tuner = tune.Tuner(
         tune.with_resources(RunTrainable, slots),
         tune_config=tune.TuneConfig(
             num_samples=-1,
-            search_alg=_Dependencies(sweep),
+            search_alg=_Dependencies(sweep, tell),
             scheduler=_Drain(stop),
             reuse_actors=True,
         ),
@@ -115,4 +127,7 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        demand.end()

@@ -6,7 +6,7 @@ as long with thousands of runs as with a few.
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.plan import PlannedRun
 
@@ -57,6 +57,13 @@ class Frontier:
     def exhausted(self) -> bool:
         """Whether nothing waits and nothing runs."""
         return not self._waiting and not self._running
+
+    def wanted(self) -> Iterator[PlannedRun]:
+        """Yield what runs, then what is ready to."""
+        yield from self._running.values()
+        for _, key in self._ready:
+            if key in self._waiting:
+                yield self._waiting[key]
 
     def take(self) -> PlannedRun | None:
         """Return the next run, now running; None if none is ready."""

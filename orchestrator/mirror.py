@@ -26,14 +26,14 @@ from pathlib import Path
 from orchestrator.errors import InputError
 from orchestrator.lease import NAME as LEASE
 from orchestrator.lease import Lease, ourselves, read_lease
-from trainables.storage import AT_ONCE, Storage, Stored, cache_folder
+from trainables.storage import AT_ONCE, MIRROR_FILE, Storage, Stored, cache_folder
 
-ADDRESS_FILE, SYNCED_FILE = "REMOTE", "SYNCED.json"
+SYNCED_FILE = "SYNCED.json"
 DATABASE, RESULT = "mlflow.db", "result.json"
 PUSH_SECONDS = 60.0  # Between two copies of the database while a sweep runs.
 HEX_DIGITS = 16
 
-OURS = {ADDRESS_FILE, SYNCED_FILE, "lock", LEASE}
+OURS = {MIRROR_FILE, SYNCED_FILE, "lock", LEASE}
 OF_WORKERS = ("attempts/", "checkpoints/", "tuning/states/")
 BEING_WRITTEN = ("-wal", "-shm", "-journal", ".new", ".partial")
 LARGE = (".arrow", ".safetensors", ".pt")  # Not brought unasked, but for ImageNet weights.
@@ -48,13 +48,13 @@ def mirror_folder(address: str) -> Path:
     digest = hashlib.sha256(address.encode()).hexdigest()[:HEX_DIGITS]
     folder = cache_folder() / "homes" / digest
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / ADDRESS_FILE).write_text(f"{address}\n")
+    (folder / MIRROR_FILE).write_text(f"{address}\n")
     return folder
 
 
 def mirror_of(folder: Path) -> "Mirror | None":
     """Return what a home folder mirrors; None if it is the home itself."""
-    file = folder / ADDRESS_FILE
+    file = folder / MIRROR_FILE
     return Mirror(folder, file.read_text().strip()) if file.is_file() else None
 
 

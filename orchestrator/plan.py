@@ -6,7 +6,7 @@ a plan of the paper's table takes a fraction of a second on a machine that has n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -82,6 +82,9 @@ class Plan:
     datasets: tuple[PlannedDataset, ...]
     not_comparable: tuple[str, ...] = ()
     """Why the numbers must not be compared with the paper's; empty if they may be."""
+    other_weights: Mapping[str, str] = field(default_factory=dict)
+    """Methods that start from other than the published ImageNet weights, with the SHA-256 of the
+    file that these were: their rows must not be compared with the paper's."""
     notes: tuple[str, ...] = ()
     """Settings of the study that the scale overrules."""
     tuned: tuple[str, ...] = ()
@@ -101,6 +104,15 @@ class Plan:
     def without_imagenet(self) -> bool:
         """Whether any network should start from ImageNet weights and starts from random ones."""
         return any(run.spec.without_imagenet for run in self.runs)
+
+    @property
+    def lacking_weights(self) -> Mapping[str, tuple[str, ...]]:
+        """The methods of runs whose ImageNet weights are not there, by the name of the weights."""
+        lacking: dict[str, dict[str, None]] = {}
+        for run in self.runs:
+            if run.needs_backbone and run.backbone is None:
+                lacking.setdefault(run.needs_backbone, {}).update(dict.fromkeys(run.methods))
+        return {name: tuple(methods) for name, methods in lacking.items()}
 
     @cached_property
     def by_key(self) -> Mapping[str, PlannedRun]:
@@ -198,6 +210,11 @@ def make_plan(
         source_of={target: study.source_of[target] for target in targets},
         datasets=datasets,
         not_comparable=why_not_comparable(by_row, datasets),
+        other_weights={
+            method: origin.sha256
+            for method in methods
+            if (origin := specs.origin_of_weights(method)) and not origin.published
+        },
         notes=_notes(study, scale),
     )
 
@@ -230,8 +247,8 @@ def in_order(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
 def require_ready(plan: Plan) -> None:
     """Raise an InputError that names every dataset and every file of weights that is missing."""
     datasets = [each for each in plan.datasets if not each.prepared]
-    needed = {run.needs_backbone for run in plan.runs if run.needs_backbone and not run.backbone}
-    backbones = [each for each in BACKBONES.values() if each.name in needed]
+    lacking = plan.lacking_weights
+    backbones = [each for each in BACKBONES.values() if each.name in lacking]
     if not datasets and not backbones:
         return
     missing, hints = [], []

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.comparable import OTHER_WEIGHTS
 from orchestrator.forecast import CPU, H100, SECONDS_PER_HOUR, Forecast, forecast
 from orchestrator.frontier import seeds_first
 from orchestrator.hardware import cpu_cores, gpus
@@ -97,6 +98,7 @@ def to_records(explained: Explained) -> Iterator[dict[str, Any]]:
             "seed": run.seed,
             "needs": run.needs,
             "reason": str(explained.reasons[run.key]),
+            "lacks_weights": None if run.backbone else run.needs_backbone,
             "forecast_seconds": None if seconds is None else round(seconds, 2),
         }
 
@@ -185,6 +187,14 @@ def _footer(explained: Explained) -> Iterator[Text]:
     missing = [each.ref.name for each in plan.datasets if not each.prepared]
     if missing:
         yield Text(f"not prepared yet: {', '.join(missing)}", style="dim")
+    for name, methods in plan.lacking_weights.items():
+        yield Text(
+            f"no ImageNet weights {name}, which {', '.join(methods)} start from: hdsweep weights "
+            f"fetch {name}, or import {name} FILE",
+            style="dim",
+        )
+    for method, sha256 in plan.other_weights.items():
+        yield Text(f"{method} starts from {OTHER_WEIGHTS}: sha256 {sha256[:16]}", style="dim")
     for note in (*plan.notes, *plan.tuned):
         yield Text(note, style="dim")
 

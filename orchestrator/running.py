@@ -50,6 +50,8 @@ class Outcome:
             "failed": len(result.failed),
             "blocked": len(result.blocked),
             "interrupted": result.interrupted,
+            "updates_redone": result.updates_redone,
+            "avoided_nodes": result.avoided_nodes,
             "within_budget": result.within_budget,
             "seconds": round(result.seconds, 3),
             "table": str(self.folder),
@@ -90,7 +92,7 @@ def _verify(plan: Plan, home: Home) -> None:
         try:
             _verify_dataset(each.folder, home)
         except DatasetError as error:
-            hint = f"remove `{each.folder}` and prepare `{each.ref.name}` again"
+            hint = f"prepare `{each.ref.name}` again"
             raise InputError(str(error), hint=hint) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.backbones import BACKBONES, checksum, find_weights
+from orchestrator.backbones import BACKBONES, Origin, checksum, find_weights, origin_of
 from orchestrator.errors import InputError
 from orchestrator.settings import Layer, Settings, resolve
 from orchestrator.study import Study
@@ -143,6 +143,17 @@ class Specs:
         network = self._network(known, self._settings(method, None, None))
         wanted = getattr(network, "backbone", "random") == "imagenet1k"
         return wanted and self._weight_file(BACKBONES[known.network].name) is None
+
+    def origin_of_weights(self, method: str) -> Origin | None:
+        """Return where the ImageNet weights of a row came from; None if it has none."""
+        known = all_methods()[method]
+        network = self._network(known, self._settings(method, None, None))
+        if getattr(network, "backbone_sha256", None) is None:
+            return None
+        backbone = BACKBONES[known.network]
+        found = self._weight_file(backbone.name)
+        assert found is not None, "its checksum is in the network"
+        return origin_of(backbone, found[0])
 
     def backbone_name(self, spec: RunSpec) -> str | None:
         """Return the name of the ImageNet weights that a run loads; None if it loads none."""

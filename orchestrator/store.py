@@ -38,6 +38,7 @@ LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
 
 KIND, KEY, ATTEMPT = "hdsweep.kind", "hdsweep.key", "hdsweep.attempt"
 FAILURE, MESSAGE, SITE = "hdsweep.failure", "hdsweep.message", "hdsweep.failure_site"
+REDONE = "hdsweep.updates_redone"
 SWEEP, SUMMARY, GROUP = "hdsweep.sweep", "hdsweep.summary", "hdsweep.group"
 PARENT = "mlflow.parentRunId"
 PAGE = "report.html"
@@ -248,6 +249,17 @@ class Store:
     def log_points(self, key: str, points: Iterable[Point]) -> None:
         """Log values of a running run; each name and step once, whatever the attempt."""
         self._log(self._runs[key].run_id, metrics=self._fresh(key, points))
+
+    def furthest(self, key: str) -> int:
+        """Return the last update that any attempt at a run has told of."""
+        return max((step for _, step in self._known_points(key)), default=0)
+
+    def add_redone(self, key: str, updates: int) -> None:
+        """Count updates of a run that were lost with an attempt and are done again."""
+        known = self._runs[key]
+        tags = {REDONE: str(int(known.tags.get(REDONE, 0)) + updates)}
+        self._log(known.run_id, tags=tags)
+        self._runs[key] = known.now(status=known.status, tags=tags)
 
     def commit(self, key: str, attempt: Attempt) -> StoredRun:
         """Publish what an attempt left.

@@ -7,7 +7,7 @@ cannot publish.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,6 +19,7 @@ from orchestrator.failures import Failure
 from orchestrator.failures import Kind as FailureKind
 from orchestrator.frontier import Frontier, all_alike, seeds_first
 from orchestrator.hardware import Devices, local_devices
+from orchestrator.nodes import IN_A_ROW, NodeRecord, name_of
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.preflight import require_alike
 from orchestrator.ray_session import ray_session
@@ -39,6 +40,10 @@ class SweepResult:
     """By key."""
     blocked: dict[str, str] = field(default_factory=dict)
     """Runs that could not start: their key, and the key of the run that failed."""
+    updates_redone: int = 0
+    """Updates that were lost with a worker or a driver and done again, as far as they had been told of."""
+    avoided_nodes: list[str] = field(default_factory=list)
+    """Nodes on which one run after another failed."""
     seconds: float = 0.0
     interrupted: bool = False
     within_budget: bool = True
@@ -108,6 +113,13 @@ class Sweep:
         """How far each run was when last heard of, in [0, 1], by key."""
         self._lost_at: dict[str, float] = {}
         """How far each run had come when it last lost its worker, by key."""
+        self._furthest: dict[str, int] = {}
+        """The last update that each run told of, whatever the attempt, by key."""
+        self._nodes = NodeRecord()
+        self._node_of: dict[str, str] = {}
+        """Ray's name of the machine that an attempt was last heard of from, by trial."""
+        self._heard_of: set[str] = set()
+        """Attempts that have told of an update."""
         self._stuck: dict[tuple[str, str], set[str]] = {}
         """Keys of the runs of a method that failed for good in one way: method and fingerprint."""
         self.result = SweepResult(planned=len(runs))
@@ -124,6 +136,11 @@ class Sweep:
         self._frontier = Frontier(waiting, self._artifacts, remaining, rank=rank)
 
     @property
+    def joins_cluster(self) -> bool:
+        """Whether Ray runs on machines that others started."""
+        return self._options.address != "local"
+
+    @property
     def out_of_budget(self) -> bool:
         """Whether the budget lets nothing start any more."""
         return self._out_of_budget
@@ -134,6 +151,10 @@ class Sweep:
         if self._out_of_budget and not self._attempts:
             return True
         return self._frontier.exhausted or self._stop.draining
+
+    def wanted(self) -> Iterator[RunSpec]:
+        """Yield the specs of what runs, then of what could."""
+        return (run.spec for run in self._frontier.wanted())
 
     def start_next(self, trial_id: str) -> dict[str, Any] | None:
         """Return the configuration of the next trial, recorded in the store before it starts.
@@ -148,6 +169,8 @@ class Sweep:
             self._out_of_budget = True
             return None
         attempt = self._store.start(run, parent=self.parent_of(run))
+        if attempt.number > 1 and run.key not in self._furthest:
+            self._furthest[run.key] = self._store.furthest(run.key)
         self._attempts[trial_id] = (run, attempt)
         self._tries[run.key] = self._tries.get(run.key, 0) + 1
         if self._budget is not None:
@@ -172,10 +195,12 @@ class Sweep:
     def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Take in a result: a sign of life, the end of a run, or a failure."""
         run, attempt = self._attempts[trial_id]
+        self._node_of[trial_id] = result.get("node", "")
         if "failure" in result:
             failure = Failure.of(**json.loads(result["failure"]), attempt=attempt.number)
             self._failed(trial_id, failure)
             return
+        self._count_redone(trial_id, result)
         points = [Point(*row) for row in result["points"]]
         if result["finished"]:
             self._finished(trial_id)
@@ -183,6 +208,16 @@ class Sweep:
         self._store.log_points(run.key, points)
         self._reached[run.key] = result["fraction"]
         self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
+
+    def _count_redone(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Count the updates between where a run had come and where this attempt went on."""
+        key = self._attempts[trial_id][0].key
+        redone = self._furthest.get(key, 0) - result["resumed_at"]
+        if trial_id not in self._heard_of and redone > 0:
+            self.result.updates_redone += redone
+            self._store.add_redone(key, redone)
+        self._heard_of.add(trial_id)
+        self._furthest[key] = max(result["update"], self._furthest.get(key, 0))
 
     def lost(self, trial_id: str, message: str, kind: FailureKind) -> None:
         """Take in that a worker died."""
@@ -200,6 +235,7 @@ class Sweep:
             # A full or failing disk: the attempt counts as failed, the sweep goes on.
             self._failed(trial_id, Failure.of("error", str(error), attempt=attempt.number))
             return
+        self._nodes.succeeded(self._node_of.get(trial_id, ""))
         self._let_go(trial_id)
         self._artifacts[run.key] = stored.artifacts
         self._frontier.finish(run.key)
@@ -215,20 +251,34 @@ class Sweep:
         self.after_finish(run, stored)
 
     def _failed(self, trial_id: str, failure: Failure) -> None:
+        note = self._blame(trial_id, failure)
         run, attempt = self._let_go(trial_id)
         self._store.fail(run.key, attempt, failure)
         if self._may_help(run, failure):
             self._frontier.put_back(run.key)
             size = self._micro_batches.get(run.key)
             less = f"; again with {size} images at once" if size else ""
-            self._tell("retrying", run, attempt=attempt.number, message=f"{failure}{less}")
+            self._tell("retrying", run, attempt=attempt.number, message=f"{failure}{less}{note}")
             return
         self.result.failed[run.key] = failure
-        self._tell("failed", run, attempt=attempt.number, message=str(failure))
+        self._tell("failed", run, attempt=attempt.number, message=f"{failure}{note}")
         self._block(run.key, f"{run.label} failed", self._frontier.give_up(run.key))
         if self.STOPS_METHODS and failure.kind == "error":
             self._stop_methods(run, failure)
         self.after_failure(run, failure)
+
+    def _blame(self, trial_id: str, failure: Failure) -> str:
+        """Hold a failure against its node, if it can be the node's; return what is to be told of it."""
+        node = self._node_of.pop(trial_id, "")
+        if not (self.joins_cluster and node) or failure.kind not in ("error", "worker_lost"):
+            return ""
+        run, _ = self._attempts[trial_id]
+        if not self._nodes.failed(node, run.key):
+            return ""
+        self.result.avoided_nodes.append(name_of(node))
+        return (
+            f"; node {name_of(node)} is avoided from now on: {IN_A_ROW} runs in a row failed there"
+        )
 
     def _let_go(self, trial_id: str) -> tuple[PlannedRun, Attempt]:
         """Take an attempt off that has ended, and its devices from the account."""
@@ -251,7 +301,7 @@ class Sweep:
             self._tries[run.key] -= 1
             return True
         same = before is not None and before.fingerprint == failure.fingerprint
-        if failure.kind == "error" and same:
+        if failure.kind == "error" and same and len(self._nodes.failed_on(run.key)) != 1:
             return False  # Deterministic: a third attempt would end like the first two.
         return self._tries[run.key] <= self._options.retries
 
@@ -302,6 +352,7 @@ class Sweep:
                 "micro_batch": self._micro_batches.get(run.key),
             },
             "attempt": attempt.number,
+            "avoid": sorted(self._nodes.avoided | self._nodes.failed_on(run.key)),
             "log": self._named(attempt.log),
             "stop_file": self._named(self._stop.file),
             "checkpoint_seconds": self._options.checkpoint_seconds,

@@ -1,11 +1,11 @@
 """`hdsweep weights`: the ImageNet weights of a home folder: what is there, and getting the rest."""
 
 import contextlib
-import hashlib
 import re
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,14 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress
 from rich.table import Table
 
-from orchestrator.backbones import BACKBONES, checksum, find_weights
+from orchestrator.backbones import (
+    BACKBONES,
+    checksum,
+    file_sha256,
+    find_weights,
+    note_origin,
+    origin_of,
+)
 from orchestrator.errors import InputError, UnknownNameError
 from orchestrator.home import Home
 from trainables.methods import Family, all_methods
@@ -32,6 +39,7 @@ def listed(home: Path) -> list[dict[str, Any]]:
     records = []
     for family, backbone in BACKBONES.items():
         path = find_weights(home, backbone.name)
+        origin = origin_of(backbone, path) if path else None
         rows = [m.name for m in all_methods().values() if m.imagenet and m.network == family]
         records.append(
             {
@@ -41,6 +49,8 @@ def listed(home: Path) -> list[dict[str, Any]]:
                 "file": path.name if path else None,
                 "bytes": path.stat().st_size if path else None,
                 "sha256": checksum(path) if path else None,
+                "source_sha256": origin.sha256 if origin else None,
+                "published": origin.published if origin else None,
             }
         )
     return records
@@ -52,24 +62,37 @@ def render_weights(records: list[dict[str, Any]]) -> Table:
     for record in records:
         here = "no"
         if record["file"]:
-            here = f"{record['bytes'] / 1e6:.0f} MB\nsha256 {record['sha256'][:16]}"
+            here = f"{record['bytes'] / 1e6:.0f} MB, {in_words(record)}"
         table.add_row(record["name"], record["origin"], "\n".join(record["rows"]), here)
     return table
 
 
-def import_weights(name: str, source: Path, home: Home) -> "KeyReport":
+def in_words(record: dict[str, Any]) -> str:
+    """Return which file the weights of a record were imported from."""
+    which = "the published file" if record["published"] else "not the published file"
+    return f"{which}\nsha256 {record['source_sha256'][:16]}"
+
+
+def import_weights(
+    name: str, source: Path, home: Home, *, from_publisher: bool = False
+) -> "KeyReport":
     """Check a file or folder of weights and store it in the home folder.
+
+    Args:
+        from_publisher: whether the file came from where the weights are published.
 
     Raises:
         InputError: if the backbone is unknown, or the file cannot be read or does not fit.
     """
-    from trainables.networks.weights import store_backbone
+    from trainables.networks.weights import store_backbone, weight_file
 
-    family = family_of(name)
+    family, stored = family_of(name), home.weights / f"{name}.safetensors"
     try:
-        report = store_backbone(family, source.expanduser(), home.weights / f"{name}.safetensors")
+        file = weight_file(source.expanduser())
+        report = store_backbone(family, file, stored)
     except ValueError as error:
         raise InputError(str(error)) from error
+    note_origin(stored, file_sha256(file), from_publisher=from_publisher)
     for ending in (".pth", ".pt", ".bin"):  # Put there by hand, and now hidden by ours.
         (home.weights / f"{name}{ending}").unlink(missing_ok=True)
     home.push()
@@ -87,22 +110,35 @@ def fetch_weights(name: str, home: Home, *, url: str | None = None) -> "KeyRepor
     """
     from trainables.networks.weights import published_url
 
-    url = url or published_url(family_of(name))
+    published = published_url(family_of(name))
+    url = url or published
     ending = Path(url).suffix
     with _temporary(home.weights / f".{name}.download{ending}") as path:
         _download(url, path, name)
         _check_hash(url, path)
-        return import_weights(name, path, home)
+        return import_weights(name, path, home, from_publisher=url == published)
 
 
 def render_report(report: "KeyReport") -> str:
     """Return what a weight file did, in a line."""
+    # By the part of the network: `model.classifier` for all that is in DeepLab's head.
+    parts = Counter(".".join(name.split(".")[:2]) for name in report.new)
+    new = ", ".join(f"{part} ({count})" for part, count in parts.items())
     text = f"{len(report.loaded)} tensors of the encoder loaded; {len(report.new)} stay random"
+    text += f": {new}" if new else ""
     if report.unexpected:
         text += f"; not used: {', '.join(report.unexpected[:4])}"
         if len(report.unexpected) > 4:
             text += f" and {len(report.unexpected) - 4} more"
     return text
+
+
+def imported_record(name: str, home: Home, report: "KeyReport") -> dict[str, Any]:
+    """Return what was imported, for machines."""
+    (record,) = (each for each in listed(home.path) if each["name"] == name)
+    keys = ("name", "sha256", "source_sha256", "published")
+    what = {"loaded": report.loaded, "new": report.new, "unexpected": report.unexpected}
+    return {**{key: record[key] for key in keys}, **what}
 
 
 def family_of(name: str) -> Family:
@@ -144,8 +180,7 @@ def _check_hash(url: str, path: Path) -> None:
     named = re.search(rf"-([0-9a-f]{{{HASH_DIGITS}}})\.", url)
     if named is None:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if not found.startswith(named[1]):
         raise InputError(f"{url}: what came has the checksum {found[:16]}, not {named[1]}...")
 

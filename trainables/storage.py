@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 IN_OBJECT_STORE = re.compile(r"^(s3|gs|gcs)://[^/]+")
+MIRROR_FILE = (
+    "REMOTE"  # In a folder that stands for a home in an object store: the address of that.
+)
 PIECE_BYTES = 8 * 2**20
 AT_ONCE = 8  # Pieces of a file, or small files, that are under way.
 

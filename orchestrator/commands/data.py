@@ -29,6 +29,9 @@ SkipOption = Annotated[
     bool,
     typer.Option("--skip-bad", help="Leave out files that cannot be used, and record which."),
 ]
+AgainOption = Annotated[
+    bool, typer.Option("--again", help="Read everything again, whatever is prepared.")
+]
 
 
 @app.command("list")
@@ -61,27 +64,34 @@ def prepare(
         bool, typer.Option("--any-count", help="Accept another number of images.")
     ] = False,
     skip_bad: SkipOption = False,
+    again: AgainOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn an official download into one checked Arrow file; interrupted, it goes on."""
-    from orchestrator.datasets import known, prepare_dataset
+    """Turn an official download into one checked Arrow file; interrupted, it goes on.
+
+    What is prepared already is prepared again if the files it was read from have changed.
+    """
+    from orchestrator.datasets import known, prepare_dataset, skipped_lines
 
     info = known(name, Home(home.expanduser().absolute()))
+    opened = open_home(home)
     prepared, how_fast = prepare_dataset(
         info,
         sources or [],
-        open_home(home),
+        opened,
         image_size=image_size,
         workers=workers,
         strict=not lenient,
         skip_bad=skip_bad,
+        again=again,
+        say=say,
     )
     say(
         f"{prepared.title}: {prepared.images} images, {how_fast}; "
         f"fingerprint {prepared.fingerprint[:16]}"
     )
-    for problem in prepared.skipped:
-        say(f"skipped: {problem}")
+    for line in skipped_lines(prepared):
+        say(line)
     if as_json:
         print_json(prepared.model_dump(mode="json"))
 
@@ -110,12 +120,13 @@ def import_(
     image_size: SizeOption = 256,
     workers: WorkersOption = None,
     skip_bad: SkipOption = False,
+    again: AgainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a dataset of your own known, and prepare it; studies then name it like any other."""
     from typing import get_args
 
-    from orchestrator.datasets import import_dataset, prepare_dataset
+    from orchestrator.datasets import import_dataset, prepare_dataset, skipped_lines
     from trainables.config import Augmentation, Metric
     from trainables.data.imported import ENCODINGS
 
@@ -123,6 +134,7 @@ def import_(
     info = import_dataset(
         name,
         opened,
+        say=say,
         images=images,
         masks=masks,
         classes=classes,
@@ -139,10 +151,12 @@ def import_(
         workers=workers,
         strict=False,
         skip_bad=skip_bad,
+        again=again,
+        say=say,
     )
     say(f"{name}: {prepared.images} images, {len(info.classes)} classes, {how_fast}")
-    for problem in prepared.skipped:
-        say(f"skipped: {problem}")
+    for line in skipped_lines(prepared):
+        say(line)
     if as_json:
         print_json(prepared.model_dump(mode="json"))
 

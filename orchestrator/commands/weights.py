@@ -1,7 +1,7 @@
 """`hdsweep weights`: the ImageNet weights that four rows of the table start from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,10 @@ from orchestrator.commands.common import (
     print_rich,
     say,
 )
-from orchestrator.home import open_home
+from orchestrator.home import Home, open_home
+
+if TYPE_CHECKING:
+    from trainables.networks.weights import KeyReport
 
 app = typer.Typer(help="ImageNet weights: list, import, fetch.", no_args_is_help=True)
 
@@ -40,12 +43,10 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Check weights that you have against the network, and store them as safetensors."""
-    from orchestrator.weights import import_weights, render_report
+    from orchestrator.weights import import_weights
 
-    report = import_weights(name, source, open_home(home))
-    say(f"{name}: {render_report(report)}")
-    if as_json:
-        print_json({"loaded": report.loaded, "new": report.new, "unexpected": report.unexpected})
+    opened = open_home(home)
+    _report(name, opened, import_weights(name, source, opened), as_json=as_json)
 
 
 @app.command()
@@ -56,9 +57,20 @@ def fetch(
     as_json: JsonOption = False,
 ) -> None:
     """Download published weights, check them, and store them as safetensors."""
-    from orchestrator.weights import fetch_weights, render_report
+    from orchestrator.weights import fetch_weights
 
-    report = fetch_weights(name, open_home(home), url=url)
+    opened = open_home(home)
+    _report(name, opened, fetch_weights(name, opened, url=url), as_json=as_json)
+
+
+def _report(name: str, home: Home, report: "KeyReport", *, as_json: bool) -> None:
+    """Say what a file did and which one it was."""
+    from orchestrator.weights import imported_record, render_report
+
+    record = imported_record(name, home, report)
     say(f"{name}: {render_report(report)}")
+    say(f"{name}: sha256 {record['source_sha256']}, stored as {record['sha256']}")
+    if not record["published"]:
+        say(f"{name}: not the published file; no number built on it is held against the paper's")
     if as_json:
-        print_json({"loaded": report.loaded, "new": report.new, "unexpected": report.unexpected})
+        print_json(record)

@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 
+from orchestrator.comparable import OTHER_WEIGHTS
 from orchestrator.plan import Cell as Place
 from orchestrator.plan import Plan
 from orchestrator.report.images import ImageCounts
@@ -67,6 +68,8 @@ class Cell:
     comparable: bool
     generated: bool
     random_backbone: bool
+    other_weights: str | None = None
+    """SHA-256 of the ImageNet weights it starts from, if they are not the published ones."""
     best: bool = False
 
     @property
@@ -116,8 +119,14 @@ class Table:
 
     def label(self, method: str) -> str:
         """Return how a method is printed here: a row without its ImageNet weights is marked."""
-        dagger = " †" if any(cell.random_backbone for cell in self.row(method)) else ""
-        return f"{method_title(method)}{dagger}"
+        return f"{method_title(method)}{self.mark(method)}"
+
+    def mark(self, method: str) -> str:
+        """Return the sign, explained in the notes, of a row without the published weights."""
+        row = self.row(method)
+        if any(cell.random_backbone for cell in row):
+            return " †"
+        return " ‡" if any(cell.other_weights for cell in row) else ""
 
     def row(self, method: str) -> tuple[Cell, ...]:
         """Return the cells of a method, by column."""
@@ -214,9 +223,10 @@ def _cell(
         missing=missing,
         keys=keys,
         published=published().get((method, target)),
-        comparable=plan.comparable,
+        comparable=plan.comparable and method not in plan.other_weights,
         generated=spec.dataset.generated,
         random_backbone=spec.without_imagenet and all_methods()[method].imagenet,
+        other_weights=plan.other_weights.get(method),
     )
 
 
@@ -271,6 +281,8 @@ def _notes(
         notes.append(f"{GENERATED}: made by a program, says nothing about real images")
     if any(cell.random_backbone for cell in cells.values()):
         notes.append(f"† {RANDOM_BACKBONE}")
+    for method, sha256 in plan.other_weights.items():
+        notes.append(f"‡ {method} starts from {OTHER_WEIGHTS}: sha256 {sha256[:16]}")
     notes += plan.tuned
     notes.append(BEST_RULE)
     if not plan.comparable:

@@ -78,6 +78,8 @@ def _claim(table: Table, kind: _Kind, evidence: tuple[Compared, ...]) -> Claim:
         return Claim(kind.text, "not tested", (), f"no {', '.join(absent)} in this study")
     if any(cell.random_backbone for name in names for cell in table.row(name)):
         return Claim(kind.text, "not tested", evidence, "random instead of ImageNet weights")
+    if any(cell.other_weights for name in names for cell in table.row(name)):
+        return Claim(kind.text, "not tested", evidence, "not the published ImageNet weights")
     if any(each.estimate is None for each in evidence):
         return Claim(kind.text, "undecided", evidence)
     return Claim(kind.text, kind.decide(evidence), evidence)

@@ -16,7 +16,6 @@ from orchestrator.plan import Plan, PlannedRun
 if TYPE_CHECKING:
     from orchestrator.store import Store, StoredRun
 
-ENVIRONMENT = "hdsweep.{}"
 VERSIONS = ("python", "torch", "torchvision", "diffusers", "transformers")
 
 
@@ -28,6 +27,10 @@ class Done:
     artifacts: Path
     seconds: float
     updates: int
+    attempts: int
+    """How often it was begun or gone on with."""
+    updates_redone: int
+    """Lost with a worker or a driver and done again, as far as they had been told of."""
     joules: float | None
     """Energy of its GPU while it trained; None if no driver told."""
     history: Mapping[str, tuple[tuple[int, float], ...]]
@@ -45,6 +48,8 @@ class Cost:
     runs: int = 0
     seconds: float = 0.0
     updates: int = 0
+    attempts: int = 0
+    updates_redone: int = 0
     joules: float | None = None
 
     def plus(self, done: Done) -> "Cost":
@@ -54,6 +59,8 @@ class Cost:
             runs=self.runs + 1,
             seconds=self.seconds + done.seconds,
             updates=self.updates + done.updates,
+            attempts=self.attempts + done.attempts,
+            updates_redone=self.updates_redone + done.updates_redone,
             joules=(self.joules or 0.0) + (done.joules or 0.0) if told else None,
         )
 
@@ -115,6 +122,8 @@ def gather(plan: Plan, store: "Store | None") -> Evidence:
 
 
 def _done(run: PlannedRun, stored: "StoredRun") -> Done:
+    from orchestrator.store import ATTEMPT, REDONE
+
     result: dict[str, Any] = json.loads((stored.artifacts / RESULT).read_text())
     history: dict[str, list[tuple[int, float]]] = {}
     for name, step, value, _ in result["history"]:
@@ -125,6 +134,8 @@ def _done(run: PlannedRun, stored: "StoredRun") -> Done:
         artifacts=stored.artifacts,
         seconds=float(result["seconds"]),
         updates=int(result["updates"]),
+        attempts=int(stored.tags[ATTEMPT]),
+        updates_redone=int(stored.tags.get(REDONE, 0)),
         joules=result.get("joules"),
         history={name: tuple(points) for name, points in history.items()},
         environment={k: str(v) for k, v in result["environment"].items()},

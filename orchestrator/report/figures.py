@@ -75,7 +75,7 @@ def seeds(table: Table) -> "Figure | None":
             axes.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.75)
             if cell.mean is not None:
                 axes.plot([cell.mean] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=2)
-            if table.comparable and cell.published and cell.published.mean is not None:
+            if cell.comparable and cell.published and cell.published.mean is not None:
                 axes.plot(cell.published.mean, y, "D", mfc="none", mec=INK, markersize=6)
         axes.set(xlabel="%", title=_wrapped(column.title))
     _methods_on_y(panels[0], table, table.methods)

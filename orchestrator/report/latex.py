@@ -18,6 +18,7 @@ SPECIAL = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "–": "--",
     ">": r"$>$",
     "<": r"$<$",

@@ -18,8 +18,7 @@ def render(table: Table) -> Group:
         grid.add_column(column.title.replace("-like", "\n-like"), justify="right", no_wrap=True)
     for method in table.methods:
         cells = table.row(method)
-        dagger = " †" if any(cell.random_backbone for cell in cells) else ""
-        grid.add_row(f"{method}{dagger}", *(_text(table, cell) for cell in cells))
+        grid.add_row(f"{method}{table.mark(method)}", *(_text(table, cell) for cell in cells))
     return Group(grid, *(Text(note, style="dim") for note in table.notes))
 
 

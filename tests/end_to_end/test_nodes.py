@@ -10,7 +10,9 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from orchestrator.errors import InputError
+from orchestrator.forecast import Resources
 from orchestrator.hardware import Devices
+from orchestrator.nodes import Demand
 from orchestrator.ray_session import devices
 
 pytestmark = pytest.mark.slow
@@ -114,3 +116,47 @@ def test_a_node_with_other_versions_is_named_before_anything_runs(cluster, tmp_p
     assert "torch is 2.0.1 there" in done.stderr
     assert "started" not in done.stderr
     assert not list(home.glob("preflight/*"))
+
+
+def test_a_node_on_which_every_run_fails_is_avoided_and_named(cluster, tmp_path):
+    # Its folder for copies cannot be made: whatever is put there fails.
+    (tmp_path / "file").touch()
+    broken = {"HDSWEEP_CACHE": str(tmp_path / "file" / "cache")}
+    cluster.add_node(num_cpus=1, object_store_memory=MEMORY, env_vars=broken)
+    home = tmp_path / "home"
+    more = ("--methods", "scratch_adm,hybrid_ft,hybrid_ledm", "--seeds", "0,1,2")
+    done = subprocess.run(
+        command(home, "--address", cluster.address, *more),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert (summary["finished"], summary["failed"]) == (10, 0)
+    assert len(summary["avoided_nodes"]) == 1, done.stderr
+    assert "is avoided from now on: 3 runs in a row failed there" in done.stderr
+
+
+def test_the_autoscaler_is_told_of_all_that_could_run(cluster):
+    import ray
+    from ray._private.ray_constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        demand = Demand()
+
+        def asked():
+            return json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL))
+
+        demand.tell([Resources(1, 1.0)] * 3 + [Resources(1, 0.25)] * 8)
+        assert asked() == [{"CPU": 1, "GPU": 1.0}] * 3 + [{"CPU": 1, "GPU": 0.25}] * 8
+        demand.tell([])  # Too soon after the last word.
+        assert len(asked()) == 11
+        demand.end()
+        assert asked() == []
+    finally:
+        ray.shutdown()

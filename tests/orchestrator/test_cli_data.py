@@ -108,12 +108,46 @@ def test_ones_own_data_from_folders_to_a_table(tmp_path):
     pixels = np.asarray(Image.open(path)).copy()
     pixels[:6, :6] = 255
     Image.fromarray(pixels).save(path)
-    (home / "datasets/theirs-16/dataset.json").unlink()
-    hdsweep("data", "prepare", "theirs", "--image-size", 16, home=home)
+    _, err = hdsweep("data", "prepare", "theirs", "--image-size", 16, home=home)
+    assert "have changed since it was prepared; preparing it again" in err
     out, _ = hdsweep("plan", study, "--json", home=home)
     reasons = {r["label"]: r["reason"] for r in map(json.loads, out.splitlines())}
     assert reasons["pretrain supervised mine"] == "reused"
     assert reasons["scratch_adm theirs seed 0"] == "changed: the images of its dataset"
+
+
+def test_a_changed_pixel_changes_the_fingerprint_and_the_plan(tmp_path):
+    home, folders = tmp_path / "home", {}
+    for name in ("mine", "theirs"):
+        folders[name] = write_pairs(tmp_path / name, 12)
+        hdsweep("data", "import", name, *folders[name], "--image-size", 16, home=home)
+    study = tmp_path / "study.toml"
+    study.write_text(STUDY.format(target="theirs"))
+
+    def state():
+        listed, _ = hdsweep("data", "list", "--image-size", 16, "--json", home=home)
+        planned, _ = hdsweep("plan", study, "--json", home=home)
+        prints = {each["name"]: each["fingerprint"] for each in json.loads(listed)}
+        return prints["theirs"], {
+            r["label"]: r["key"] for r in map(json.loads, planned.splitlines())
+        }
+
+    before, keys = state()
+    path = tmp_path / "theirs/images/scan 05 ä.png"
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[:6, :6] = 255
+    Image.fromarray(pixels).save(path)
+    _, err = hdsweep("data", "import", "theirs", *folders["theirs"], "--image-size", 16, home=home)
+    assert "`theirs`: the files it was read from have changed since it was prepared" in err
+    after, new_keys = state()
+    assert after != before
+    changed = {label for label, key in keys.items() if new_keys[label] != key}
+    assert changed == {"scratch_adm theirs seed 0", "supervised_ft theirs seed 0"}
+    _, err = hdsweep("data", "prepare", "theirs", "--image-size", 16, home=home)
+    assert "already prepared" in err
+    _, err = hdsweep("data", "prepare", "theirs", "--image-size", 16, "--again", home=home)
+    assert "images/s on" in err
+    assert state() == (after, new_keys)
 
 
 def test_a_study_with_a_dataset_that_nobody_imported_names_it(tmp_path):

@@ -1,21 +1,30 @@
 """`hdsweep weights`: real encoders with random numbers in them, from files, folders and a server."""
 
 import functools
+import hashlib
 import http.server
 import json
+import re
+import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
+from typer.testing import CliRunner
 
+from orchestrator.backbones import BACKBONES
+from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
+from orchestrator.report.cells import make_table
+from orchestrator.report.verdicts import verdict
 from orchestrator.weights import fetch_weights, import_weights, listed, render_report
 from trainables.config import DeepLabConfig
-from trainables.networks import build
+from trainables.networks import build, weights
 from trainables.networks.weights import load_backbone
 
 
@@ -53,6 +62,102 @@ def test_what_is_imported_is_what_the_network_then_loads(resnet, home):
     published = torch.load(resnet, weights_only=True)
     for name, tensor in network.encoder.state_dict().items():
         assert torch.equal(tensor, published[name]), name
+
+
+def cli(*arguments):
+    done = CliRunner().invoke(app, ["weights", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_importing_says_which_file_it_was_and_what_came_of_it(resnet, home):
+    digest = hashlib.sha256(resnet.read_bytes()).hexdigest()
+    done = cli("import", "resnet50", resnet, "--home", home.path, "--json")
+    assert f"sha256 {digest}, stored as " in done.stderr
+    assert "318 tensors of the encoder loaded" in done.stderr  # Of ResNet-50, but for fc.
+    assert "stay random: model.classifier (" in done.stderr
+    assert "not the published file; no number built on it" in done.stderr
+    record = json.loads(done.stdout)
+    assert (record["source_sha256"], record["published"]) == (digest, False)
+    (stored, _) = listed(home.path)
+    assert record["sha256"] == stored["sha256"] != digest
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(resnet, home, tmp_path, value):
+    state = torch.load(resnet, weights_only=True)
+    state["layer3.2.conv1.weight"][3, 4] = value
+    torch.save(state, tmp_path / "diverged.pth")
+    message = r"diverged\.pth has NaN or infinity in 1 tensors of the encoder: layer3\.2\.conv1"
+    with pytest.raises(InputError, match=message):
+        import_weights("resnet50", tmp_path / "diverged.pth", home)
+    assert listed(home.path)[0]["file"] is None
+
+
+def test_the_published_resnet_is_the_one_that_torchvision_names():
+    from torchvision.models import ResNet50_Weights
+
+    (known,) = BACKBONES["deeplab"].published
+    assert re.search(r"-([0-9a-f]{8})\.pth", ResNet50_Weights.IMAGENET1K_V1.url)[1] == known[:8]
+    assert len(known) == 64
+
+
+DEEPLABS = {"i1k_deeplab", "i1k_sup_deeplab"}
+
+
+def test_rows_on_a_file_that_is_not_the_published_one_are_not_compared(resnet, home, monkeypatch):
+    digest = hashlib.sha256(resnet.read_bytes()).hexdigest()
+    import_weights("resnet50", resnet, home)
+    plan = load_plan("table2", home=home.path)
+    assert plan.other_weights == dict.fromkeys(DEEPLABS, digest)
+    table = make_table(plan, {})
+    words = {m: {verdict(cell).word for cell in table.row(m)} for m in table.methods}
+    assert words["i1k_deeplab"] == words["i1k_sup_deeplab"] == {"not comparable"}
+    assert words["hybrid_ft"] == {"missing"}
+    told = "‡ i1k_deeplab starts from other than the published ImageNet weights, not comparable"
+    assert any(note.startswith(told) and digest[:16] in note for note in table.notes)
+    assert table.label("i1k_deeplab").endswith(" ‡")
+    assert not table.label("hybrid_ft").endswith(" ‡")
+
+    # The same file, were it the one that is published.
+    backbone = replace(BACKBONES["deeplab"], published=(digest,))
+    monkeypatch.setitem(BACKBONES, "deeplab", backbone)
+    published = load_plan("table2", home=home.path)
+    assert published.other_weights == {}
+    assert [run.key for run in published.runs] == [run.key for run in plan.runs]
+    # Exchanged behind our back, what is noted about it no longer holds.
+    stored = home.weights / "resnet50.safetensors"
+    state = load_file(stored)
+    state["conv1.weight"][0, 0, 0, 0] += 1
+    save_file(state, stored)
+    assert set(load_plan("table2", home=home.path).other_weights) == DEEPLABS
+
+
+def test_what_is_fetched_from_where_it_is_published_is_taken_for_it(
+    hub, home, server, monkeypatch
+):
+    url, served = server
+    shutil.copy(hub / "model.safetensors", served / "model.safetensors")
+    fetch_weights("mit_b3", home, url=f"{url}/model.safetensors")
+    assert listed(home.path)[1]["published"] is False  # A mirror may hold anything.
+    monkeypatch.setattr(weights, "published_url", lambda _: f"{url}/model.safetensors")
+    fetch_weights("mit_b3", home)
+    assert listed(home.path)[1]["published"] is True
+
+
+def test_a_plan_names_the_weights_that_are_missing(home, resnet):
+    def planned():
+        done = CliRunner().invoke(app, ["plan", "table2", "--home", str(home.path)])
+        assert done.exit_code == 0, done.output
+        return " ".join(done.stdout.split())
+
+    for name in ("resnet50", "mit_b3"):
+        assert f"no ImageNet weights {name}, which i1k_" in planned()
+        assert f"hdsweep weights fetch {name}" in planned()
+    import_weights("resnet50", resnet, home)
+    assert "no ImageNet weights resnet50" not in planned()
+    assert "no ImageNet weights mit_b3" in planned()
+    assert "i1k_deeplab starts from other than the published" in planned()
 
 
 def test_a_folder_of_the_hub_is_imported(hub, home):
@@ -138,8 +243,6 @@ def server(tmp_path):
 
 
 def test_weights_are_fetched_checked_and_stored(resnet, home, server):
-    import hashlib
-
     url, served = server
     digits = hashlib.sha256(resnet.read_bytes()).hexdigest()[:8]
     (served / f"resnet50-{digits}.pth").write_bytes(resnet.read_bytes())
@@ -150,6 +253,7 @@ def test_weights_are_fetched_checked_and_stored(resnet, home, server):
         fetch_weights("resnet50", home, url=f"{url}/resnet50-00000000.pth")
     assert sorted(path.name for path in home.weights.iterdir()) == [
         "resnet50.safetensors",
+        "resnet50.safetensors.origin.json",
         "resnet50.safetensors.sha256.json",
     ]
 

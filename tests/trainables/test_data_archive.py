@@ -6,6 +6,7 @@ import stat
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 
 from trainables.data import archive as archive_module
@@ -95,6 +96,114 @@ def test_a_flipped_bit_in_a_zip_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DatasetError, match="not a readable archive: Bad CRC"):
         unpack(path, tmp_path / "into")
+
+
+def noise_tar(path, mode="w"):
+    """A tar of three files that do not compress, so that each has its place in the file."""
+    draw = np.random.default_rng(0)
+    with tarfile.open(path, mode) as archive:
+        for name in ("a.png", "b.png", "c.png"):
+            info = tarfile.TarInfo(name)
+            info.size = 40_000
+            archive.addfile(info, io.BytesIO(draw.bytes(info.size)))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "bz2"])
+def test_a_compressed_tar_that_lost_its_end_is_refused(tmp_path, ending):
+    path = noise_tar(tmp_path / f"a.tar.{ending}", f"w:{ending}")
+    content = path.read_bytes()
+    for lost in (4, 8, 100, 50_000):
+        path.write_bytes(content[:-lost])
+        with pytest.raises(
+            DatasetError, match=rf"a\.tar\.{ending}: not a readable archive"
+        ) as caught:
+            unpack(path, tmp_path / "into")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "bz2"])
+def test_a_compressed_tar_with_a_flipped_bit_is_refused(tmp_path, ending):
+    path = noise_tar(tmp_path / f"a.tar.{ending}", f"w:{ending}")
+    content = bytearray(path.read_bytes())
+    for place in (30_000, len(content) - 6):
+        content[place] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(DatasetError, match=rf"a\.tar\.{ending}: not a readable archive"):
+            unpack(path, tmp_path / "into")
+        content[place] ^= 4
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        # Each file takes 512 bytes for its header and 40,448 = 79 * 512: c.png begins at 81,920.
+        lambda content: content[:81_930] + b"?" + content[81_931:],
+        lambda content: content[: 2 * 40_960],  # Ends where c.png would begin: no mark of the end.
+        lambda content: content[: 2 * 40_960 + 100],
+        lambda content: content[:40_960] + bytes(512) + content[41_472:],
+    ],
+    ids=["name", "at a header", "in a header", "zeros"],
+)
+def test_a_tar_with_a_damaged_header_is_not_half_a_release(tmp_path, spoil):
+    path = noise_tar(tmp_path / "a.tar")
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DatasetError, match=r"a\.tar: not a readable archive"):
+        unpack(path, tmp_path / "into")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz", "a.tar.bz2"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty, no archive"), (b"<html>not found</html>\n" * 9, "neither zip nor tar")],
+)
+def test_an_empty_file_or_a_text_is_named_in_one_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"{name}: .*{message}") as caught:
+        unpack(path, tmp_path / "into")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_file_and_folder_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"a\.zip: `x` is both a file and a folder"):
+        unpack(zipped(tmp_path / "a.zip", ["x", "x/y.png"]), tmp_path / "into")
+    infos = [tarfile.TarInfo("x/y.png"), tarfile.TarInfo("x/y.png/z.png")]
+    with pytest.raises(DatasetError, match=r"a\.tar: `x/y\.png` is both a file and a folder"):
+        unpack(tarred(tmp_path / "a.tar", infos), tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+@pytest.mark.parametrize("name", ["ä" * 130 + ".png", "/".join(["folder" * 20] * 40)])
+def test_a_name_that_is_too_long_is_refused(tmp_path, name):
+    with pytest.raises(DatasetError, match=r"a\.zip: `.{60}\.\.\.` is too long a name"):
+        unpack(zipped(tmp_path / "a.zip", ["good.png", name]), tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_a_zip_that_needs_a_password_or_an_unknown_compression_is_named(tmp_path):
+    path = zipped(tmp_path / "a.zip", ["good.png"])
+    content = path.read_bytes()
+    for offset, value in ((6, 1), (8, 97)):  # Of the local header; 2 more in the central one.
+        spoilt = bytearray(content)
+        central = content.index(b"PK\x01\x02")
+        spoilt[offset] = spoilt[central + offset + 2] = value
+        path.write_bytes(spoilt)
+        with pytest.raises(DatasetError, match=r"a\.zip: not a readable archive"):
+            unpack(path, tmp_path / "into")
+
+
+def test_files_are_as_old_as_the_archive_says(tmp_path):
+    info = tarfile.TarInfo("a.png")
+    info.mtime = 1_234_567_890
+    zip_info = zipfile.ZipInfo("b.png", (2018, 5, 6, 7, 8, 10))
+    unpack(tarred(tmp_path / "a.tar", [info]), tmp_path / "into")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr(zip_info, b"x")
+    unpack(tmp_path / "b.zip", tmp_path / "into")
+    assert (tmp_path / "into/a.png").stat().st_mtime == 1_234_567_890
+    # 2018-05-06 07:08:10 UTC.
+    assert (tmp_path / "into/b.png").stat().st_mtime == 1_525_590_490
 
 
 def test_what_is_larger_than_the_disk_is_refused(tmp_path, monkeypatch):

@@ -1,12 +1,15 @@
 """Files that are not what they should be: all are named at once, and nothing half-done is usable."""
 
+import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from trainables.data import prepare as prepare_module
+from trainables.data import reading as reading_module
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadImageError, BadReleaseError, DatasetError
 from trainables.data.images import read_colour, read_grey, read_npy_labels
@@ -90,11 +93,11 @@ def test_a_mended_file_costs_only_its_part(root, tmp_path, monkeypatch):
     assert len(kept) == 4
     path.write_bytes(whole)
     read = []
-    original = prepare_module.read_sample
+    original = reading_module.read_sample
     monkeypatch.setattr(
-        prepare_module,
+        reading_module,
         "read_sample",
-        lambda r, entry, s: read.append(entry.id) or original(r, entry, s),
+        lambda r, entry, s, **how: read.append(entry.id) or original(r, entry, s, **how),
     )
     resumed = prepared(root, tmp_path / "home")
     assert read == ["IMD008", "IMD009"]
@@ -146,11 +149,38 @@ def test_names_with_spaces_and_other_alphabets_are_files_like_any_other(root, tm
     assert prepared(renamed, tmp_path / "home").images == 10
 
 
-def test_sixteen_bit_grey_becomes_eight_bit_colour(tmp_path):
+def test_sixteen_bit_grey_becomes_eight_bit_colour_by_the_level_that_is_white(tmp_path):
     path = tmp_path / "deep.png"
-    Image.fromarray(np.array([[0, 256, 65535]], np.uint16)).save(path)
-    np.testing.assert_array_equal(read_colour(path)[0, :, 0], [0, 1, 255])
-    assert read_grey(path).max() == 65535
+    Image.fromarray(np.array([[0, 2048, 4095]], np.uint16)).save(path)
+    # 2048 * 255 / 4095 = 127.5.
+    np.testing.assert_array_equal(read_colour(path, white=4095)[0, :, 0], [0, 128, 255])
+    assert read_grey(path).max() == 4095
+    with pytest.raises(BadImageError, match=r"deep\.png: grey levels of 16 bits, up to 4095"):
+        read_colour(path)
+    with pytest.raises(BadImageError, match=r"deep\.png: a grey level of 4095, but white is 1023"):
+        read_colour(path, white=1023)
+
+
+def test_sixteen_bit_colour_is_refused_rather_than_cut_to_its_upper_half(tmp_path):
+    # Pillow writes none: 1 x 1 pixel of three times 0x0FFF, by the PNG specification.
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    path = tmp_path / "deep.png"
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + b"\x0f\xff" * 3)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )
+    assert Image.open(path).mode == "RGB"
+    for read in (read_colour, read_grey):
+        with pytest.raises(BadImageError, match=r"deep\.png: colours of 16 bits are not read"):
+            read(path)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "L", "RGB"])

@@ -33,7 +33,7 @@ def png_claiming(width, height):
 def test_an_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(tmp_path, size):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_claiming(*size))
-    with pytest.raises(BadImageError, match=r"bomb\.png.*pixels"):
+    with pytest.raises(BadImageError, match=r"bomb\.png.* more than the 50,000,000 pixels that"):
         read_grey(path)
 
 
@@ -107,6 +107,30 @@ def test_masks_are_read_however_they_were_coded(tmp_path, image, kind):
     np.testing.assert_array_equal(
         read_mask(tmp_path / f"mask.{kind}"), [[False, True], [True, False]]
     )
+
+
+@pytest.mark.parametrize("levels", [[1, 2], [1, 1], [0, 60], [2, 2], [0, 1, 2]])
+def test_levels_that_do_not_say_what_is_inside_are_refused(tmp_path, levels):
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.array([levels], np.uint8)).save(path)
+    with pytest.raises(BadImageError, match=r"mask\.png: the levels .* do not say what is inside"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize(
+    ("levels", "inside"),
+    [
+        (np.array([[0, 127, 128, 255]], np.uint8), [0, 0, 1, 1]),
+        (np.array([[0, 127, 128, 129]], np.uint8), [0, 0, 1, 1]),  # Not half of this file's 129.
+        (np.array([[0, 1]], np.uint8), [0, 1]),
+        (np.array([[255, 255]], np.uint8), [1, 1]),
+        (np.array([[0, 65535]], np.uint16), [0, 1]),
+        (np.array([[0, 255]], np.uint16), [0, 1]),
+    ],
+)
+def test_a_mask_is_what_is_above_half_of_its_range(tmp_path, levels, inside):
+    Image.fromarray(levels).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png")[0], np.array(inside, bool))
 
 
 def test_an_empty_mask_stays_empty(tmp_path):

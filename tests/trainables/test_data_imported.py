@@ -1,5 +1,7 @@
 """Datasets of one's own: masks however they are coded, ids, class lists, and what is refused."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,6 +108,102 @@ def test_255_is_ignored_where_masks_hold_ids(tmp_path):
     dataset = described(tmp_path)
     assert dataset.encoding == "ids"
     assert (prepared(dataset, tmp_path / "home").labels([0])[0][0] == 255).all()
+
+
+def recoded(root, levels_of):
+    """Replace the levels 0 and 1 of all masks by others; by place, where they differ."""
+    for i, path in enumerate(sorted((root / "masks").iterdir())):
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(np.array(levels_of(i), np.uint8)[labels]).save(path)
+
+
+@pytest.mark.parametrize(
+    ("levels_of", "message"),
+    [
+        (
+            lambda _: (1, 2),
+            r"00\.png: level 2 in a mask of two classes, which must be coded as 0 and",
+        ),
+        (lambda _: (0, 128), r"00\.png: level 128 in a mask of two classes"),
+        (lambda i: (0, 255 if i else 1), r"00\.png has the levels 0 and 1, .*01\.png 0 and 255"),
+    ],
+    ids=["1 and 2", "0 and 128", "mixed"],
+)
+def test_levels_of_two_classes_that_may_mean_anything_are_refused(tmp_path, levels_of, message):
+    write_set(tmp_path, "ids", classes=2)
+    recoded(tmp_path, levels_of)
+    with pytest.raises(DatasetError, match=message):
+        described(tmp_path)
+
+
+def test_smoothed_masks_of_two_classes_say_how_to_read_them(tmp_path):
+    write_set(tmp_path, "binary", classes=2)
+    levels = np.asarray(Image.open(tmp_path / "masks/03.png")).copy()
+    levels[:, 0] = np.linspace(0, 255, SIDE)
+    Image.fromarray(levels).save(tmp_path / "masks/03.png")
+    with pytest.raises(
+        DatasetError, match=r"03\.png: level 17 .*smoothed, --encoding binary takes"
+    ):
+        described(tmp_path)
+    data = prepared(described(tmp_path, encoding="binary"), tmp_path / "home")
+    np.testing.assert_array_equal(data.labels([3])[0], (levels > 127).astype(np.uint8))
+
+
+def test_smoothed_labels_of_more_classes_say_what_is_wrong(tmp_path):
+    write_set(tmp_path, "ids")
+    for path in sorted((tmp_path / "masks").iterdir())[:4]:
+        small = Image.fromarray(np.asarray(Image.open(path)) * 100)
+        small.resize((31, 31), Image.Resampling.BILINEAR).resize((SIDE, SIDE)).save(path)
+    with pytest.raises(DatasetError, match=r"none of the 3 classes, and so in 4 of 6 masks"):
+        described(tmp_path)
+
+
+def test_white_is_the_same_for_all_images_of_a_dataset(tmp_path):
+    write_set(tmp_path, "ids")
+    brightest = (4000, 2000, 100)
+    for i, level in enumerate(brightest):
+        levels = np.full((SIDE, SIDE), level, np.uint16)
+        Image.fromarray(levels).save(tmp_path / f"images/{i:02}.png")
+    dataset = described(tmp_path)
+    assert dataset.white == 4095
+    images = prepared(dataset, tmp_path / "home").images(range(6))
+    # 255 / 4095 of 4000, 2000 and 100; then the images of 8 bits, as they were.
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [249, 125, 6, 120, 160, 200])
+
+
+def test_a_description_without_deep_images_is_the_one_it_was_before_there_were_any(tmp_path):
+    write_set(tmp_path, "ids")
+    dataset = described(tmp_path)
+    assert dataset.white is None
+    before = dataset.model_dump_json().replace(',"white":null', "")
+    assert "white" not in before
+    assert dataset.info().version == int(hashlib.sha256(before.encode()).hexdigest()[:12], 16)
+
+
+def test_files_of_kinds_that_are_not_read_are_named(tmp_path):
+    write_set(tmp_path, "ids")
+    (tmp_path / "images/02.png").rename(tmp_path / "images/02.tif")
+    (tmp_path / "masks/04.png").rename(tmp_path / "masks/04.jpg")
+    (tmp_path / "images/05.tif").touch()  # There is a PNG of it.
+    with pytest.raises(BadReleaseError) as caught:
+        prepared(described(tmp_path), tmp_path / "home")
+    told = "\n".join(caught.value.problems)
+    assert f"{tmp_path}/images/02.tif: `.tif` is not read; save it as PNG" in told
+    assert (
+        f"{tmp_path}/masks/04.jpg: `.jpg` is not read as a mask, whose labels JPEG blurs" in told
+    )
+    assert "05.tif" not in told
+    assert len(prepared(described(tmp_path), tmp_path / "home", skip_bad=True)) == 4
+
+
+def test_a_folder_of_nothing_but_such_files_names_them(tmp_path):
+    write_set(tmp_path, "ids")
+    for path in (tmp_path / "masks").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    with pytest.raises(
+        BadReleaseError, match=r"(?s)6 files cannot be used.*00\.jpg: `\.jpg` is not"
+    ):
+        described(tmp_path)
 
 
 def test_names_of_masks_may_say_that_they_are_masks(tmp_path):

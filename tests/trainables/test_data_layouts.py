@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainables.data.datasets import all_datasets
 from trainables.data.datasets.celebamask_hq import PARTS
-from trainables.data.errors import BadImageError, DatasetLayoutError
+from trainables.data.errors import BadImageError, BadReleaseError, DatasetLayoutError
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import folder_of
 from trainables.data.store import ArrowDataset
@@ -223,10 +223,16 @@ def test_ffhq_keeps_its_split_and_its_ignored_pixels(tmp_path):
 def test_a_label_beyond_the_34_classes_is_named(tmp_path):
     ffhq(tmp_path)
     np.save(tmp_path / "datasets/ffhq_34/real/train/00001.npy", np.full((24, 24), 34, np.uint8))
-    with pytest.raises(
-        ValueError, match=r"image `train/00001`: label 34, but there are 34 classes"
-    ):
+    np.save(tmp_path / "datasets/ffhq_34/real/test/00102.npy", np.full((24, 24), 90, np.uint8))
+    with pytest.raises(BadReleaseError, match="2 files cannot be used") as caught:
         prepared("ffhq34", tmp_path, tmp_path / "home")
+    wrong = "label {}, but the 34 classes are 0 to 33, and 255 for ignored pixels"
+    folder = tmp_path / "datasets/ffhq_34/real"
+    assert caught.value.problems == (
+        f"{folder}/test/00102.npy: {wrong.format(90)}",
+        f"{folder}/train/00001.npy: {wrong.format(34)}",
+    )
+    assert len(prepared("ffhq34", tmp_path, tmp_path / "home", skip_bad=True)) == 4
 
 
 @pytest.mark.parametrize("name", ["isic2018", "ph2", "dermis", "nih", "celebamask_hq", "ffhq34"])

@@ -258,3 +258,11 @@ def test_a_torn_description_is_no_dataset(tmp_path, folder):
     path = folder / "dataset.json"
     path.write_text(path.read_text()[:40])
     assert find_prepared(tmp_path, INFO, SIDE) is None
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: os.truncate(path, 90)])
+def test_without_its_images_it_is_no_dataset(tmp_path, folder, spoil):
+    assert find_prepared(tmp_path, INFO, SIDE) is not None
+    spoil(folder / "data.arrow")
+    assert find_prepared(tmp_path, INFO, SIDE) is None

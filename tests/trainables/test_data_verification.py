@@ -1,5 +1,7 @@
 """What verifying finds: shares of classes, copies of an image in other parts and datasets, damage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from trainables.data.info import Sample
 from trainables.data.prepare import prepare
 from trainables.data.prepared import folder_of
 from trainables.data.sheet import overlaid, write_sheet
+from trainables.data.splits import hold_out, split_target
 from trainables.data.store import ArrowDataset, write_dataset
 from trainables.data.verification import alike, verify_dataset
 
@@ -74,6 +77,57 @@ def test_a_copy_in_another_part_or_dataset_is_found_though_brighter_and_resized(
     assert {each.where for each in found.duplicates if each.second == "y"} == {"also in isic2018"}
     source = verified(tmp_path, ISIC)
     assert [(each.first, each.second) for each in source.duplicates] == [("y", "05")]
+
+
+def leaks(found):
+    return {each.where for each in found.duplicates if not each.where.startswith("within")}
+
+
+def test_copies_across_the_hold_out_of_a_source_are_leaks(tmp_path):
+    ids = [f"{i:02}" for i in range(40)]
+    train, held = hold_out(ids, 0.1, 0)
+    images = [scene(i) for i in range(40)]
+    images[held[1]] = images[train[7]]
+    images[train[9]] = images[train[3]]
+    write(tmp_path, ISIC, [sample(*each, half()) for each in zip(ids, images, strict=True)])
+    found = verified(tmp_path, ISIC)
+    assert sorted(each.where for each in found.duplicates) == [
+        "train and hold-out",
+        "within train",
+    ]
+    assert "1 pairs of images look the same across parts or datasets" in found.problems
+
+
+def test_copies_across_the_split_that_is_given_are_leaks_though_it_is_small(tmp_path):
+    own = replace(PH2, name="mine")
+    images = [scene(i) for i in range(30)]
+    images[12] = images[2]  # Evaluated, and trained on.
+    samples = [
+        replace(sample(f"{i:02}", image, half()), split="train" if i < 4 else "test")
+        for i, image in enumerate(images)
+    ]
+    write(tmp_path, own, samples)
+    (where,) = leaks(verified(tmp_path, own))
+    split = split_target(
+        [each.id for each in samples],
+        [each.split for each in samples],
+        train_images=4,
+        split_seed=0,
+    )
+    assert where == f"train and {'val' if 12 in split.val else 'test'}"
+
+
+def test_a_set_for_both_uses_is_looked_at_in_both_ways(tmp_path):
+    own = replace(PH2, name="mine", role="any")
+    ids = [f"{i:02}" for i in range(60)]
+    train, held = hold_out(ids, 0.1, 0)
+    split = split_target(ids, [""] * 60, train_images=20, split_seed=0)
+    one = next(i for i in split.train if i in train)
+    other = next(i for i in split.test if i in held)
+    images = [scene(i) for i in range(60)]
+    images[other] = images[one]
+    write(tmp_path, own, [sample(*each, half()) for each in zip(ids, images, strict=True)])
+    assert leaks(verified(tmp_path, own)) == {"train and test", "train and hold-out"}
 
 
 def test_distances_are_counted_in_bits():

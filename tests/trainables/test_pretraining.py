@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from trainables.config import ComputeConfig, RunSpec
+from trainables.data.splits import hold_out
+from trainables.data.store import ArrowDataset
 from trainables.execute import execute
 from trainables.registry import load
 
@@ -101,6 +103,18 @@ def test_supervised_keeps_the_weights_that_score_best_on_the_hold_out(tiny, tmp_
 def test_without_a_hold_out_nothing_is_selected(tiny, tmp_path):
     _, result = trained(tiny, tmp_path, "supervised", training={"hold_out": 0.0})
     assert "best_val" not in result.metrics
+    split = json.loads((tmp_path / "artifacts" / "split.json").read_text())
+    assert (len(split["train"]), split["hold_out"]) == (20, [])
+
+
+def test_the_ids_that_were_held_out_are_an_artifact(tiny, tmp_path):
+    trained(tiny, tmp_path, "supervised", training={"hold_out": 0.25})
+    split = json.loads((tmp_path / "artifacts" / "split.json").read_text())
+    source = ArrowDataset.open(tiny.folder(tiny.source), fingerprint=tiny.source.fingerprint)
+    assert sorted(split["train"] + split["hold_out"]) == list(source.ids)
+    _, held = hold_out(source.ids, 0.25, tiny.spec("supervised").seed)
+    assert split["hold_out"] == [source.ids[i] for i in held]
+    assert len(held) == 5
 
 
 @pytest.mark.parametrize(("task", "rows"), [("diffusion", 1), ("hybrid", 2)])

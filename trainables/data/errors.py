@@ -4,6 +4,7 @@ All are `ValueError`s, never retried: the same file is as bad the second time.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 MOST_LISTED = 100  # Bad files that a message names.
 
@@ -27,13 +28,17 @@ class BadImageError(DatasetError):
 class BadReleaseError(DatasetError):
     """Files of a release cannot be used; all of them are named at once."""
 
-    def __init__(self, where: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+    def __init__(
+        self, where: str, problems: Sequence[str], *, listing: Path | None = None
+    ) -> None:
+        """Name the problems below a place, the rest of a long list being in the file `listing`."""
+        self.where, self.problems = where, tuple(problems)
         files = "file" if len(problems) == 1 else "files"
-        listing = "".join(f"\n  {problem}" for problem in problems[:MOST_LISTED])
+        lines = "".join(f"\n  {problem}" for problem in problems[:MOST_LISTED])
         if len(problems) > MOST_LISTED:
-            listing += f"\n  and {len(problems) - MOST_LISTED} more"
-        super().__init__(f"{where}: {len(problems)} {files} cannot be used:{listing}")
+            lines += f"\n  and {len(problems) - MOST_LISTED} more"
+            lines += f"; all of them are in {listing}" if listing else ""
+        super().__init__(f"{where}: {len(problems)} {files} cannot be used:{lines}")
 
 
 class DatasetChangedError(DatasetError):

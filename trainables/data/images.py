@@ -20,11 +20,13 @@ from PIL import Image, ImageFile, ImageOps
 
 from trainables.data.errors import BadImageError
 from trainables.data.info import IGNORED, Entry, Read, Sample
+from trainables.data.labels import wrong_label
 
 FORMATS = ("PNG", "JPEG", "BMP")
 OPAQUE = 255
 ASPECT_TOLERANCE = 0.02  # Copies of masks differ from their X-ray by a few pixels at most.
 MAX_PIXELS = 50_000_000  # The largest X-rays have 4892 x 4020, under 20 million.
+TOO_LARGE = f"more than the {MAX_PIXELS:,} pixels that are allowed; make it smaller"
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels of the source; fractions allowed."""
@@ -37,21 +39,27 @@ def read_grey(path: Path) -> NDArray[np.integer[Any]]:
         BadImageError: if the file is no readable image.
     """
     image = decode(path)
-    if image.mode.startswith("I"):  # 16 bit and more; `convert` would clip it to 8.
+    if is_deep(image):  # `convert` would clip it to 8 bits.
         levels_HW = np.asarray(image)
         return levels_HW.astype(levels_HW.dtype.newbyteorder("="))
     return np.asarray(image.convert("L"))
 
 
-def read_colour(path: Path) -> NDArray[np.uint8]:
+def read_colour(path: Path, *, white: int | None = None) -> NDArray[np.uint8]:
     """Return HWC, RGB, 8 bit, upright as its EXIF orientation says; grey and CMYK are converted.
 
+    Args:
+        white: level of grey images of more than 8 bits that becomes 255. It belongs to a dataset
+            and not to a file: 12-bit levels in files of 16 bits are all below a sixteenth of what
+            the files could hold. None where a dataset has no such images.
+
     Raises:
-        BadImageError: if the file is no readable image, or has transparent pixels.
+        BadImageError: if the file is no readable image, has transparent pixels, or has levels of
+            more than 8 bits of which it is not known, or not true, that `white` is the largest.
     """
     image = decode(path)
-    if image.mode.startswith("I"):
-        grey_HW = (np.asarray(image) // 256).astype(np.uint8)
+    if is_deep(image):
+        grey_HW = _to_8_bits(path, np.asarray(image).astype(np.int64), white)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
     if "A" in image.mode or "transparency" in image.info:
         opacity, _ = image.convert("RGBA").getchannel("A").getextrema()
@@ -94,14 +102,28 @@ def require_aspect(path: Path, mask: tuple[int, ...], image: tuple[int, ...]) ->
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Return HW, true above half of the largest level: masks come as 0/1, 0/255, 1-bit, smoothed.
+    """Return HW, true inside: above half of the range from 0 to 255, so that masks may be smoothed.
+
+    Masks of the levels 0 and 1 are taken as they mean it too. Nothing is taken from the largest level
+    of a file: a mask of the labels 1 and 2, or one that is 1 everywhere, says not what is inside.
 
     Raises:
-        BadImageError: if the file is no readable image.
+        BadImageError: if the file is no readable image, or its levels do not say what is inside.
     """
     levels_HW = read_grey(path)
-    above: NDArray[np.bool_] = levels_HW > levels_HW.max() / 2
-    return above
+    full = 255 if levels_HW.dtype == np.uint8 else 65535
+    largest = int(levels_HW.max())
+    if largest == 0 or 2 * largest > full:
+        inside_HW: NDArray[np.bool_] = 2 * levels_HW.astype(np.int64) > full
+        return inside_HW
+    levels = np.unique(levels_HW).tolist()
+    if levels in ([0, 1], [0, 255]):
+        return levels_HW > 0
+    some = ", ".join(map(str, levels[:4])) + (", ..." if len(levels) > 4 else "")
+    raise BadImageError(
+        f"{path}: the levels {some} of a mask do not say what is inside; it must have 0 and {full}, "
+        "or 0 and 1"
+    )
 
 
 def resize_image(
@@ -126,9 +148,15 @@ def resize_labels(
     return labels_HW[rows][:, columns]
 
 
-def read_sample(read: Read, entry: Entry, side: int) -> Sample:
-    """Read one entry of a release and bring it to its stored size, RGB."""
+def read_sample(read: Read, entry: Entry, side: int, *, classes: int) -> Sample:
+    """Read one entry of a release and bring it to its stored size, RGB.
+
+    Raises:
+        BadImageError: if a file cannot be used, or a label is none of the classes.
+    """
     image, labels_HW = read(entry)
+    if wrong := wrong_label(labels_HW, classes):
+        raise BadImageError(f"{' and '.join(map(str, entry.masks))}: {wrong}")
     resized = resize_image(image, side)
     levels = resized if resized.dtype == np.uint8 else resized.round().clip(0, 255).astype("u1")
     if levels.ndim == 2:
@@ -150,30 +178,53 @@ def decode(path: Path) -> Image.Image:
     """Return a fully decoded image in its own mode, upright as its EXIF orientation says.
 
     Raises:
-        BadImageError: naming the file, whatever the decoder stumbled over.
+        BadImageError: naming the file, whatever the decoder stumbled over; also for colours of 16
+            bits, of which the decoder would only keep the upper 8.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # Another library may have asked for half images.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                _check_size(image)
+                _check_size(image.width, image.height)
+                deep_colour = any("16" in str(tile[3]) for tile in image.tile)
                 image.verify()  # Decoding alone skips the checksums of PNG pixel data.
             with Image.open(path, formats=FORMATS) as image:
                 image.load()
                 # As every viewer shows it; Pillow's own mode and palette are kept.
                 upright = ImageOps.exif_transpose(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow's own limit, which is higher than ours, and its own words.
+        raise BadImageError(f"{path}: not a readable image: {TOO_LARGE}") from error
     except Exception as error:  # On broken bytes, decoders raise whatever they like.
         raise BadImageError(f"{path}: not a readable image: {error}") from error
+    if deep_colour and not is_deep(upright):
+        raise BadImageError(f"{path}: colours of 16 bits are not read; save it with 8")
     return upright
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image has grey levels of more than 8 bits."""
+    return image.mode.startswith("I")
 
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _check_size(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImageError(f"{width}x{height} pixels, {TOO_LARGE}")
+
+
+def _to_8_bits(path: Path, levels_HW: NDArray[np.int64], white: int | None) -> NDArray[np.uint8]:
+    largest = int(levels_HW.max())
+    if white is None:
         raise BadImageError(
-            f"{image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} that are allowed"
+            f"{path}: grey levels of 16 bits, up to {largest}, where images have 8; nothing says "
+            "which level is white"
         )
+    if largest > white or levels_HW.min() < 0:
+        raise BadImageError(f"{path}: a grey level of {largest}, but white is {white}")
+    scaled: NDArray[np.uint8] = ((levels_HW * 255 + white // 2) // white).astype(np.uint8)
+    return scaled

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 from pydantic import ValidationError
 
 from trainables.config import Augmentation, Frozen, Metric
-from trainables.data.errors import BadImageError, DatasetError, DatasetLayoutError
-from trainables.data.info import IGNORED, DatasetInfo, Entry, Found
+from trainables.data.errors import BadReleaseError, DatasetError, DatasetLayoutError
+from trainables.data.info import DatasetInfo, Entry, Found
 from trainables.data.release import unpaired, walk
 
 if TYPE_CHECKING:
@@ -32,6 +32,21 @@ palette; by a colour of the class list; or as integers of a NumPy file."""
 ENCODINGS = get_args(Encoding)
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 MASKS = (".png", ".bmp", ".npy")
+UNREAD = (
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".webp",
+    ".jp2",
+    ".heic",
+    ".dcm",
+    ".nii",
+    ".gz",
+    ".mha",
+    ".nrrd",
+)
+"""What images and masks come as too, and what is not read."""
+JPEG = (".jpg", ".jpeg")
 SUFFIXES = ("_mask", "_segmentation", "_labels", "_label", "_gt")
 """What masks may be called beyond the name of their image."""
 NAME = r"[a-z][a-z0-9_]*"
@@ -57,10 +72,14 @@ class ImportedDataset(Frozen):
     augmentation: Augmentation = "none"
     expected: int
     """Images with a mask when it was imported."""
+    white: int | None = None
+    """Level that is white in grey images of more than 8 bits; None if there are none."""
 
     def info(self) -> DatasetInfo:
         """Return what every dataset has: how to find and read it."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        # Without what is not there, so that a field that is new leaves older descriptions as they are.
+        told = self.model_dump_json(exclude={"white"} if self.white is None else None)
+        digest = hashlib.sha256(told.encode()).hexdigest()
         return DatasetInfo(
             name=self.name,
             title=self.name,
@@ -117,20 +136,24 @@ def describe(
     Raises:
         DatasetError: if a folder or file is missing, a class list or id list cannot be read, or
             the encoding cannot be told.
+        BadReleaseError: if all files are of kinds that are not read.
     """
     if not re.fullmatch(NAME, name):
         raise DatasetError(f"`{name}`: names are lower-case letters, digits and _, such as my_set")
     names, colours = read_classes(classes)
     pairs = _pairs(images, masks)
     if not pairs.entries:
+        unread = [each for each in pairs.problems if " is not read" in each]
+        if unread:
+            raise BadReleaseError(f"{images} and {masks}", unread)
         raise DatasetLayoutError(
             f"{masks}: no mask has the name of an image in {images}"
             f" ({', '.join(MASKS)}; with or without {', '.join(SUFFIXES)})"
         )
+    from trainables.data.encoding import tell_encoding, tell_white
+
     paths = [entry.masks[0] for entry in pairs.entries]
     if encoding is None:
-        from trainables.data.encoding import tell_encoding
-
         encoding = tell_encoding(paths, classes=len(names), colours=bool(colours))
     if encoding == "colours" and not colours:
         raise DatasetError(f"{classes}: no colours; lines are `name red green blue`")
@@ -145,6 +168,7 @@ def describe(
         metric=metric or ("jaccard" if len(names) == 2 else "miou_ledm"),
         augmentation=augmentation,
         expected=len(pairs.entries),
+        white=tell_white([entry.image for entry in pairs.entries]),
     )
 
 
@@ -212,13 +236,14 @@ def _find(dataset: ImportedDataset, _: Path) -> Found:
         )
         for entry in pairs.entries
     )
-    return Found(tuple(entries), pairs.problems)
+    return pairs._replace(entries=tuple(entries))
 
 
 def _pairs(images: Path, masks: Path) -> Found:
     found, doubled = _by_id(_files(images, IMAGES))
     named = [(_without_suffix(name, found), path) for name, path in _files(masks, MASKS)]
-    if images.resolve() == masks.resolve():
+    shared = images.resolve() == masks.resolve()
+    if shared:
         # One folder for both: what is named like a mask is one, all else is an image.
         found = {name: path for name, path in found.items() if not name.endswith(SUFFIXES)}
         named = [(name, path) for name, path in named if path != found.get(name)]
@@ -226,6 +251,8 @@ def _pairs(images: Path, masks: Path) -> Found:
     problems = [
         *doubled,
         *more,
+        *_unread_images(images, found),
+        *_unread_masks(masks, beside, shared=shared),
         *unpaired(found, beside, "mask"),
         *unpaired(beside, found, "image"),
     ]
@@ -233,7 +260,7 @@ def _pairs(images: Path, masks: Path) -> Found:
         Entry(id=name, image=found[name], masks=(beside[name],))
         for name in sorted(found.keys() & beside.keys())
     )
-    return Found(entries, tuple(problems))
+    return Found(entries, tuple(problems), lost=len(found.keys() ^ beside.keys()))
 
 
 def _files(root: Path, endings: Sequence[str]) -> Iterator[tuple[str, Path]]:
@@ -243,6 +270,23 @@ def _files(root: Path, endings: Sequence[str]) -> Iterator[tuple[str, Path]]:
             path = folder / name
             if path.suffix.lower() in endings:
                 yield _plain(path.relative_to(root).with_suffix("").as_posix()), path
+
+
+def _unread_images(root: Path, readable: dict[str, Path]) -> Iterator[str]:
+    """Yield a problem for each image of a kind that is not read and that no readable one replaces."""
+    for name, path in _files(root, UNREAD):
+        if name not in readable and not name.endswith(SUFFIXES):
+            yield f"{path}: `{path.suffix}` is not read; save it as PNG"
+
+
+def _unread_masks(root: Path, readable: dict[str, Path], *, shared: bool) -> Iterator[str]:
+    """Yield the same for masks, which JPEG spoils; `shared` with images, they have a mask's name."""
+    for name, path in _files(root, (*UNREAD, *JPEG)):
+        if shared and not name.endswith(SUFFIXES):
+            continue
+        if _without_suffix(name, readable) not in readable:
+            why = " as a mask, whose labels JPEG blurs" if path.suffix.lower() in JPEG else ""
+            yield f"{path}: `{path.suffix}` is not read{why}; save it as PNG"
 
 
 def _by_id(
@@ -274,19 +318,13 @@ def _read(dataset: ImportedDataset, entry: Entry) -> tuple[NDArray[np.uint8], ND
     """Return image, RGB, and labels of one pair.
 
     Raises:
-        BadImageError: if a file cannot be read, or the mask is of another size or has a label or
-            colour that is no class.
+        BadImageError: if a file cannot be read, or the mask is of another size or has a colour
+            that is no class.
     """
     from trainables.data.encoding import decode_mask
     from trainables.data.images import read_colour, require_shape
 
-    image_HWC, path = read_colour(entry.image), entry.masks[0]
+    image_HWC, path = read_colour(entry.image, white=dataset.white), entry.masks[0]
     labels_HW = decode_mask(path, dataset.encoding, dataset.colours)
     require_shape(path, labels_HW.shape, image_HWC.shape)
-    labelled = labels_HW[labels_HW != IGNORED]
-    if labelled.size and labelled.max() >= len(dataset.classes):
-        raise BadImageError(
-            f"{path}: label {labelled.max()}, but the {len(dataset.classes)} classes are 0 to "
-            f"{len(dataset.classes) - 1}, and 255 for ignored pixels"
-        )
     return image_HWC, labels_HW

@@ -38,6 +38,8 @@ class Found(NamedTuple):
     entries: tuple[Entry, ...]
     problems: tuple[str, ...] = ()
     """Files that cannot be used, each as `path: what is wrong`."""
+    lost: int = 0
+    """Labelled images of the release that are no entries because of these problems."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Entry, Sample
+from trainables.data.sources import file_state
 from trainables.data.store import read_part, write_part
 
 
@@ -44,6 +45,5 @@ class Parts:
         for entry in entries:
             known.update(json.dumps([entry.id, entry.split]).encode())
             for path in (entry.image, *entry.masks):
-                status = path.stat()
-                known.update(json.dumps([str(path), status.st_size, status.st_mtime_ns]).encode())
+                known.update(json.dumps(file_state(path)).encode())
         return self._folder / f"{known.hexdigest()[:32]}.arrow"

@@ -7,31 +7,35 @@ one go. Nothing half-prepared is ever usable; what was read before an interrupti
 
 import errno
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
-from trainables.data.archive import is_archive, unpack
 from trainables.data.errors import (
-    BadImageError,
+    MOST_LISTED,
     BadReleaseError,
+    DatasetChangedError,
     DatasetCountError,
     DatasetError,
     DatasetLayoutError,
 )
-from trainables.data.images import read_sample
-from trainables.data.info import DatasetInfo, Entry, Found, Read, Sample
+from trainables.data.info import DatasetInfo, Entry, Found, Sample
 from trainables.data.parts import Parts
-from trainables.data.prepared import Prepared, find_prepared, folder_of
-from trainables.data.store import exclusive, write_dataset
+from trainables.data.prepared import Prepared, find_prepared, folder_of, read_prepared
+from trainables.data.reading import attempts
+from trainables.data.sources import (
+    Root,
+    as_named,
+    named_sources,
+    opened_root,
+    state_of_archives,
+    state_of_entries,
+    told_where,
+)
+from trainables.data.store import exclusive, verify, write_dataset, write_private
 
-IN_FLIGHT = 4  # Images per worker that are read ahead of the one being written.
 PART = 256  # Images after which an interruption loses nothing.
 LEVELS_ABOVE = 2  # Folders above the named one in which a release is looked for.
 BYTES_PER_PIXEL = 4  # Red, green, blue, label.
@@ -50,7 +54,11 @@ class How:
     """Insist on the number of images of the release."""
     skip_bad: bool = False
     """Leave out files that cannot be used, and record which."""
+    again: bool = False
+    """Read everything again, whatever is prepared."""
     on_progress: OnProgress | None = None
+    on_again: Callable[[str], None] | None = None
+    """Told why a dataset that is there is prepared again."""
 
 
 def prepare(
@@ -63,6 +71,9 @@ def prepare(
     how: How | None = None,
 ) -> Prepared:
     """Prepare a dataset for networks that see `image_size` pixels; nothing is done twice.
+
+    What is prepared is prepared again if its content is not what it was, or if the files that it was
+    read from have changed since, which their paths, sizes and times tell.
 
     Args:
         source: folder of the release or a parent of it, an archive, or several of these; unused for
@@ -79,53 +90,113 @@ def prepare(
     folder = folder_of(home, info, image_size)
     side = info.stored_side(image_size)
     with exclusive(folder):
-        wanted = (images or info.expected) if info.generated or how.strict else None
-        present = find_prepared(home, info, image_size)
-        if present and _complete(present, wanted, how):
-            return present
-        with _told_if_full(folder):
+        present = None if how.again else _intact(home, info, image_size, how)
+        with _told_if_full(folder), _listed(folder):
             if info.generate:
                 total = images or info.expected
+                if present and present.images == total:
+                    return present
                 samples = _reported(info.generate(total, side), total, how.on_progress)
-                return write_dataset(folder, info, samples, side)
-            with _root(info, source, folder) as root, _told_where(root):
-                return _from_release(info, root.folder, folder, side, how)
+                return write_dataset(folder, info, samples, side, found=total)
+            if present and not _complete(present, info, how):
+                present = None
+            if present and not source:
+                return present
+            sources = named_sources(info, source)
+            return _from_sources(info, sources, folder, present=present, side=side, how=how)
 
 
-def _complete(present: Prepared, wanted: int | None, how: How) -> bool:
-    skipped = len(present.skipped) if how.skip_bad else 0
-    return wanted is None or present.images == wanted or 0 < wanted - present.images <= skipped
+def _intact(home: Path, info: DatasetInfo, image_size: int, how: How) -> Prepared | None:
+    """Return the prepared dataset if its content is still what was prepared."""
+    folder = folder_of(home, info, image_size)
+    described = read_prepared(folder)
+    if described is None or described.version != info.version:
+        return None
+    present = find_prepared(home, info, image_size)
+    if present is None:
+        _say_again(how, f"{folder}: the file of images is missing or torn")
+        return None
+    try:
+        verify(folder)
+    except DatasetChangedError as error:
+        _say_again(how, str(error))
+        return None
+    return present
 
 
-def _from_release(info: DatasetInfo, root: Path, folder: Path, side: int, how: How) -> Prepared:
-    found = _found(info, root, how)
-    problems = list(found.problems)
-    _require_space(folder, len(found.entries), side)
-    parts = Parts(folder.with_name(f".{folder.name}.parts"), info, side)
-    read = _read(info, found.entries, side, parts=parts, problems=problems, how=how)
-    samples = _reported(_whole(read, root, problems, how), len(found.entries), how.on_progress)
-    prepared = write_dataset(folder, info, samples, side, skipped=problems)
-    parts.remove()
-    return prepared
+def _complete(present: Prepared, info: DatasetInfo, how: How) -> bool:
+    """Whether a preparation told what this one is told would have ended the same."""
+    counted = not how.strict or present.found == info.expected
+    return counted and (how.skip_bad or not present.skipped)
 
 
-def _found(info: DatasetInfo, root: Path, how: How) -> Found:
-    """Return the labelled images of a release, sorted by id."""
-    found = _looked_for(info, root)
-    entries = tuple(sorted(found.entries, key=lambda entry: entry.id))
-    if how.strict and not found.problems and len(entries) != info.expected:
-        raise DatasetCountError(
-            f"{root}: `{info.name}` has {info.expected} labelled images, {len(entries)} are here; "
-            "--any-count takes them all the same"
+def _say_again(how: How, why: str) -> None:
+    if how.on_again:
+        how.on_again(why)
+
+
+def _from_sources(
+    info: DatasetInfo,
+    sources: Sequence[Path],
+    folder: Path,
+    *,
+    present: Prepared | None,
+    side: int,
+    how: How,
+) -> Prepared:
+    """Read a release, unless what is present was read from the same files."""
+    state = state_of_archives(sources)
+    if present and present.sources == state:
+        return present
+    with opened_root(sources, folder) as root, told_where(root):
+        found = _looked_for(info, root.folder)
+        state = state or state_of_entries(found.entries)
+        if present:
+            if present.sources == state:
+                return present
+            changed = "have changed since it was prepared" if present.sources else "were not noted"
+            _say_again(how, f"`{info.name}`: the files it was read from {changed}")
+        _require_count(info, found, root.folder, how)
+        problems = list(found.problems)
+        _require_space(folder, len(found.entries), side)
+        parts = Parts(folder.with_name(f".{folder.name}.parts"), info, side)
+        read = _read(info, found.entries, side, parts=parts, problems=problems, how=how)
+        whole = _whole(read, root, problems, how)
+        samples = _reported(whole, len(found.entries), how.on_progress)
+        prepared = write_dataset(
+            folder,
+            info,
+            samples,
+            side,
+            skipped=problems,
+            sources=state,
+            found=len(found.entries) + found.lost,
         )
-    return Found(entries, found.problems)
+        parts.remove()
+        return prepared
+
+
+def _require_count(info: DatasetInfo, found: Found, root: Path, how: How) -> None:
+    """Raise a DatasetCountError unless what is here and what cannot be used make up the release.
+
+    Where bad files are not to be skipped they are all named first, which is left to the reading.
+    """
+    here = len(found.entries) + found.lost
+    if not how.strict or here == info.expected or (found.problems and not how.skip_bad):
+        return
+    lost = f", {found.lost} of them without image or mask" if found.lost else ""
+    raise DatasetCountError(
+        f"{root}: `{info.name}` has {info.expected} labelled images, {here} are here{lost}; "
+        "--any-count takes them all the same"
+    )
 
 
 def _looked_for(info: DatasetInfo, root: Path) -> Found:
-    """Return what is below a folder; where it is one too deep, say which would be right."""
+    """Return what is below a folder by id; where it is one too deep, say which would be right."""
     assert info.find is not None
     try:
-        return info.find(root)
+        found = info.find(root)
+        return found._replace(entries=tuple(sorted(found.entries, key=lambda each: each.id)))
     except DatasetLayoutError as error:
         for above in islice(root.absolute().parents, LEVELS_ABOVE):
             if above in (Path.home(), *Path.home().parents):
@@ -140,69 +211,6 @@ def _is_in(info: DatasetInfo, folder: Path) -> bool:
     with suppress(DatasetError):
         return bool(info.find(folder).entries)
     return False
-
-
-class _Root(NamedTuple):
-    """Where to look for a release."""
-
-    folder: Path
-    came_from: Mapping[str, str]
-    """Archive, as the user named it, by the folder that it was unpacked to."""
-
-
-@contextmanager
-def _told_where(root: _Root) -> Iterator[None]:
-    """Name the user's archives in what is told, not the folders they were unpacked to."""
-
-    def plain(text: str) -> str:
-        for place, archive in root.came_from.items():
-            text = text.replace(place, archive)
-        return text.replace(str(root.folder), " and ".join(root.came_from.values()))
-
-    try:
-        yield
-    except BadReleaseError as error:
-        if not root.came_from:
-            raise
-        where = " and ".join(root.came_from.values())
-        raise BadReleaseError(where, [plain(problem) for problem in error.problems]) from error
-    except DatasetError as error:
-        if not root.came_from:
-            raise
-        raise type(error)(plain(str(error))) from error
-
-
-@contextmanager
-def _root(
-    info: DatasetInfo, source: Path | Sequence[Path] | None, folder: Path
-) -> Iterator[_Root]:
-    """Yield the folder to look for a release in, its archives unpacked for as long as it takes."""
-    if not source:
-        raise DatasetError(f"`{info.name}`: name the folder of the release, from {info.url}")
-    sources = [source] if isinstance(source, Path) else list(source)
-    for path in sources:
-        if not path.exists():
-            raise DatasetLayoutError(f"{path}: no such folder or archive")
-        if not path.is_dir() and not is_archive(path):
-            raise DatasetLayoutError(f"{path}: neither a folder nor a zip or tar archive")
-    if len(sources) == 1 and sources[0].is_dir():
-        yield _Root(sources[0], {})
-        return
-    unpacked = folder.with_name(f".{folder.name}.unpacked")
-    shutil.rmtree(unpacked, ignore_errors=True)
-    came_from = {}
-    try:
-        for number, path in enumerate(sources):
-            place = unpacked / str(number) / path.name.partition(".")[0]
-            if path.is_dir():
-                place.parent.mkdir(parents=True, mode=0o700)
-                place.symlink_to(path.absolute(), target_is_directory=True)
-            else:
-                unpack(path, place)
-            came_from[str(place)] = str(path)
-        yield _Root(unpacked, came_from)
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def _require_space(folder: Path, images: int, side: int) -> None:
@@ -226,6 +234,20 @@ def _told_if_full(folder: Path) -> Iterator[None]:
         raise DatasetError(f"{folder.parent}: no space left, nothing was prepared") from error
 
 
+@contextmanager
+def _listed(folder: Path) -> Iterator[None]:
+    """Write problems that are too many for a message to a file beside the dataset."""
+    listing = folder.with_name(f"{folder.name}.problems.txt")
+    try:
+        yield
+    except BadReleaseError as error:
+        if len(error.problems) <= MOST_LISTED:
+            raise
+        write_private(listing, "".join(f"{problem}\n" for problem in error.problems))
+        raise BadReleaseError(error.where, error.problems, listing=listing) from error
+    listing.unlink(missing_ok=True)
+
+
 def _read(
     info: DatasetInfo,
     entries: Sequence[Entry],
@@ -236,7 +258,6 @@ def _read(
     how: How,
 ) -> Iterator[Sample]:
     """Yield the samples in order of the entries; append what is wrong with the others."""
-    assert info.read is not None
     chunks = [entries[first : first + PART] for first in range(0, len(entries), PART)]
     known = [parts.read(chunk) for chunk in chunks]
     missing = [
@@ -245,7 +266,7 @@ def _read(
         if not samples
         for entry in chunk
     ]
-    reading = _attempts(info.read, missing, side, how.workers)
+    reading = attempts(info, missing, side, how.workers)
     for number, chunk in enumerate(chunks):
         samples = known[number]
         if not samples:
@@ -260,47 +281,13 @@ def _read(
 
 
 def _whole(
-    samples: Iterator[Sample], root: Path, problems: list[str], how: How
+    samples: Iterator[Sample], root: Root, problems: list[str], how: How
 ) -> Iterator[Sample]:
     """Pass the samples on and, at their end, refuse a release with bad files unless told."""
     yield from samples
     if problems and not how.skip_bad:
-        raise BadReleaseError(str(root), problems)
-
-
-def _attempts(
-    read: Read, entries: Sequence[Entry], side: int, workers: int
-) -> Iterator[Sample | str]:
-    """Yield a sample, or what is wrong with it, for each entry in order."""
-    if workers == 1 or len(entries) <= 1:
-        return (_attempt(read, entry, side) for entry in entries)
-    return _in_parallel(read, entries, side, workers)
-
-
-def _attempt(read: Read, entry: Entry, side: int) -> Sample | str:
-    try:
-        return read_sample(read, entry, side)
-    except BadImageError as error:
-        return str(error)
-
-
-def _in_parallel(
-    read: Read, entries: Sequence[Entry], side: int, workers: int
-) -> Iterator[Sample | str]:
-    """Yield the results in order, reading only a few images ahead."""
-    # Spawned: a fork of a process with threads, such as Arrow's or torch's, may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = iter(entries)
-        reading: deque[Future[Sample | str]] = deque()
-        try:
-            while True:
-                for entry in islice(waiting, IN_FLIGHT * workers - len(reading)):
-                    reading.append(pool.submit(_attempt, read, entry, side))
-                if not reading:
-                    return
-                yield reading.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        raise BadReleaseError(str(root.folder), problems)
+    problems[:] = [as_named(root, problem) for problem in problems]
 
 
 def _reported(

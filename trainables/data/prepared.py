@@ -6,8 +6,10 @@ from pydantic import ValidationError
 
 from trainables.config import Augmentation, Frozen, Metric
 from trainables.data.info import DatasetInfo, Role
+from trainables.storage import MIRROR_FILE
 
-DESCRIPTION_FILE, DATA_FILE = "dataset.json", "data.arrow"
+DESCRIPTION_FILE = "dataset.json"
+DATA_FILE = "data.arrow"
 
 
 class Prepared(Frozen):
@@ -31,6 +33,10 @@ class Prepared(Frozen):
     """Size of the Arrow file; another size is a torn or exchanged file."""
     skipped: tuple[str, ...] = ()
     """What of the release was left out, and why: `path: what is wrong`."""
+    found: int = 0
+    """Labelled images that the release had, with those that were left out; 0 if not noted."""
+    sources: str = ""
+    """Digest of path, size and time of what it was read from; empty if generated or not noted."""
 
 
 def folder_of(home: Path, info: DatasetInfo, image_size: int) -> Path:
@@ -47,8 +53,17 @@ def read_prepared(folder: Path) -> Prepared | None:
 
 
 def find_prepared(home: Path, info: DatasetInfo, image_size: int) -> Prepared | None:
-    """Return the prepared dataset; None if there is none or it was made by another version."""
-    prepared = read_prepared(folder_of(home, info, image_size))
+    """Return the prepared dataset; None if there is none, torn, or made by another version.
+
+    Looks at the size of the Arrow file and not into it, so that a plan costs no reading. In the mirror
+    of a home in an object store, the file may be there only.
+    """
+    folder = folder_of(home, info, image_size)
+    prepared = read_prepared(folder)
     if prepared is None or prepared.version != info.version:
         return None
-    return prepared
+    try:
+        whole = (folder / DATA_FILE).stat().st_size == prepared.bytes
+    except OSError:
+        whole = (home / MIRROR_FILE).is_file()
+    return prepared if whole else None

@@ -51,22 +51,15 @@ def only_folder(
     return found[one_place(root, sorted(found), what)]
 
 
-def only_file_each(
-    root: Path, pattern: str, what: str, *, within: str | None = None
-) -> tuple[dict[str, Path], list[str]]:
+def only_file_each(root: Path, pattern: str, what: str) -> tuple[dict[str, Path], list[str]]:
     """Return the matching files by id from all folders, and what occurs twice.
-
-    Args:
-        within: a pattern of folder paths below `root` to accept; None accepts all.
 
     Raises:
         DatasetLayoutError: if there is no such file.
     """
     found: dict[str, Path] = {}
     problems = []
-    for folder, files in sorted(folders(root, pattern).items()):
-        if within and not re.search(within, str(folder), re.IGNORECASE):
-            continue
+    for _, files in sorted(folders(root, pattern).items()):
         for name, path in files.items():
             if name in found:
                 problems.append(f"{path}: also {found[name]}")
@@ -112,7 +105,8 @@ def paired(images: Mapping[str, Path], *masks: Mapping[str, Path], image: str = 
         Entry(id=name, image=images[name], masks=tuple(part[name] for part in masks))
         for name in complete
     )
-    return Found(entries, tuple(dict.fromkeys(problems)))
+    every = images.keys() | {name for part in masks for name in part}
+    return Found(entries, tuple(dict.fromkeys(problems)), lost=len(every) - len(entries))
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -125,7 +119,8 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             below.clear()
         # macOS archives carry a `__MACOSX` shadow with the same file names.
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
-        yield path, names
+        # And on other disks it leaves `._x.png` beside `x.png`.
+        yield path, [name for name in names if not name.startswith(".")]
 
 
 def _readable(pattern: str) -> str:

@@ -20,15 +20,16 @@ from contextlib import contextmanager
 from copy import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.data.errors import DatasetChangedError, DatasetError
-from trainables.data.info import IGNORED, DatasetInfo, Sample
+from trainables.data.info import DatasetInfo, Sample
+from trainables.data.labels import wrong_label
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
+from trainables.remembered import remembered
 
 VERIFIED_FILE = "verified.json"
 
@@ -129,12 +130,15 @@ def write_dataset(
     side: int,
     *,
     skipped: Sequence[str] = (),
+    sources: str = "",
+    found: int = 0,
 ) -> Prepared:
     """Write a prepared dataset, in place of whatever was in `folder` once it is complete.
 
     Args:
         samples: sorted by id; held in memory a record batch at a time.
         skipped: what was left out and why, read when `samples` has come to its end.
+        sources, found: as in the description.
 
     Raises:
         DatasetError: if a sample is not of this side, has a label that is no class, or ids are not
@@ -144,7 +148,27 @@ def write_dataset(
     shutil.rmtree(partial, ignore_errors=True)  # Left by a process that was killed.
     partial.mkdir(parents=True, mode=0o700)
     try:
-        prepared = _write(partial, info, samples, side, skipped)
+        path = partial / DATA_FILE
+        fingerprint, images = _write(path, info, samples, side)
+        prepared = Prepared(
+            name=info.name,
+            title=info.title,
+            role=info.role,
+            fingerprint=fingerprint,
+            classes=info.classes,
+            stored_side=side,
+            images=images,
+            generated=info.generated,
+            metric=info.metric,
+            augmentation=info.augmentation,
+            terms=info.terms,
+            version=info.version,
+            bytes=path.stat().st_size,
+            skipped=tuple(skipped),
+            found=found,
+            sources=sources,
+        )
+        write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
         _replace(folder, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -186,8 +210,7 @@ def content_fingerprint_of(folder: Path) -> str:
     if found != prepared.fingerprint:
         raise DatasetChangedError(
             f"{folder / DATA_FILE}: content changed since it was prepared: fingerprint "
-            f"{found[:16]} instead of {prepared.fingerprint[:16]}; delete the folder and prepare "
-            f"`{prepared.name}` again"
+            f"{found[:16]} instead of {prepared.fingerprint[:16]}"
         )
     return found
 
@@ -202,16 +225,12 @@ def verify(folder: Path) -> str:
         DatasetChangedError: if the content is another.
     """
     prepared = _described(folder)
-    status = (folder / DATA_FILE).stat()
-    state = {
-        "fingerprint": prepared.fingerprint,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-    }
-    if _remembered(folder) != state:
-        content_fingerprint_of(folder)
-        _remember(folder, state)
-    return prepared.fingerprint
+    path = folder / DATA_FILE
+    if not path.is_file():
+        raise DatasetChangedError(f"{path}: not there")
+    found = remembered(path, folder / VERIFIED_FILE, lambda: content_fingerprint_of(folder))
+    # Another than described: then the description changed, and reading all of it says so.
+    return found if found == prepared.fingerprint else content_fingerprint_of(folder)
 
 
 @contextmanager
@@ -226,15 +245,9 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _write(
-    partial: Path,
-    info: DatasetInfo,
-    samples: Iterable[Sample],
-    side: int,
-    skipped: Sequence[str],
-) -> Prepared:
+def _write(path: Path, info: DatasetInfo, samples: Iterable[Sample], side: int) -> tuple[str, int]:
+    """Write the Arrow file; return the fingerprint of its content and the number of images."""
     fingerprint, images = Fingerprint(info.classes, side), 0
-    path = partial / DATA_FILE
     with path.open("wb") as file:
         with pa.ipc.new_file(file, _schema(side)) as writer:
             for batch in _batches(_checked(samples, info, side), side):
@@ -246,25 +259,8 @@ def _write(
         os.fsync(file.fileno())
     if not images:
         raise DatasetError(f"`{info.name}` has no images")
-    prepared = Prepared(
-        name=info.name,
-        title=info.title,
-        role=info.role,
-        fingerprint=fingerprint.hexdigest(),
-        classes=info.classes,
-        stored_side=side,
-        images=images,
-        generated=info.generated,
-        metric=info.metric,
-        augmentation=info.augmentation,
-        terms=info.terms,
-        version=info.version,
-        bytes=path.stat().st_size,
-        skipped=tuple(skipped),
-    )
     path.chmod(0o600)
-    write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
-    return prepared
+    return fingerprint.hexdigest(), images
 
 
 def _replace(folder: Path, partial: Path) -> None:
@@ -285,11 +281,8 @@ def _checked(samples: Iterable[Sample], info: DatasetInfo, side: int) -> Iterato
             raise DatasetError(f"{where}: ids must ascend, the one before is `{last}`")
         if sample.image_HWC.shape != (side, side, 3) or sample.labels_HW.shape != (side, side):
             raise DatasetError(f"{where}: image and labels must have {side}x{side} pixels")
-        labels = sample.labels_HW[sample.labels_HW != IGNORED]
-        if labels.size and labels.max() >= len(info.classes):
-            raise DatasetError(
-                f"{where}: label {labels.max()}, but there are {len(info.classes)} classes"
-            )
+        if wrong := wrong_label(sample.labels_HW, len(info.classes)):
+            raise DatasetError(f"{where}: {wrong}")
         last = sample.id
         yield sample
 
@@ -365,22 +358,6 @@ def _samples(data: ArrowDataset) -> Iterator[Sample]:
                 split=data.official_split[position],
             )
             position += 1
-
-
-def _remembered(folder: Path) -> Any:
-    try:
-        return json.loads((folder / VERIFIED_FILE).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _remember(folder: Path, state: dict[str, Any]) -> None:
-    temporary = folder / f".{VERIFIED_FILE}.{os.getpid()}"
-    try:
-        write_private(temporary, json.dumps(state))
-        temporary.rename(folder / VERIFIED_FILE)
-    except PermissionError:
-        return  # A shared, read-only dataset is verified again each time.
 
 
 def write_private(path: Path, text: str) -> None:

@@ -8,7 +8,8 @@ side; it does not survive mirroring or cropping.
 Shape suffixes: N images, K classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,17 @@ from PIL import Image
 from trainables.data.errors import DatasetError
 from trainables.data.info import IGNORED, DatasetInfo
 from trainables.data.prepared import Prepared, find_prepared, folder_of
-from trainables.data.splits import split_target
+from trainables.data.splits import hold_out, split_target
 from trainables.data.store import ArrowDataset, content_fingerprint_of
 
 HASH_SIDE = 16
 ALIKE_BITS = 10  # Of 256 that may differ between two copies of an image.
 ROWS_AT_ONCE = 512  # Of the matrix of distances.
-TRAIN_IMAGES, SPLIT_SEED = 20, 0  # The paper's split, in which leaks are looked for.
+# The paper's splits, in which leaks are looked for: of a target, and of a source for supervised
+# pretraining. A split that is given with the data goes before.
+TRAIN_IMAGES, SPLIT_SEED = 20, 0
+HOLD_OUT, PRETRAINING_SEED = 0.1, 0
+PARTS = ("", "train", "val", "test", "hold-out")
 
 
 @dataclass(frozen=True)
@@ -86,35 +91,32 @@ def verify_dataset(
     folder = folder_of(home, info, image_size)
     content_fingerprint_of(folder)
     data = ArrowDataset.open(folder, fingerprint=prepared.fingerprint)
-    pixels_K, images_K, ignored, unlabelled = _labels(data, len(info.classes))
-    hashes = hashes_of(data)
-    duplicates = list(_within(data, hashes, _parts(data) if info.role != "source" else None))
-    compared = []
-    for other in known.values():
-        found = find_prepared(home, other, image_size)
-        if found is None or other.name == info.name or found.generated != prepared.generated:
-            continue
-        compared.append(other.name)
-        theirs = ArrowDataset.open(
-            folder_of(home, other, image_size), fingerprint=found.fingerprint
-        )
-        duplicates += _between(data, hashes, theirs, other.name)
-    classes = tuple(
-        ClassShare(name, float(share), int(count))
-        for name, share, count in zip(
-            info.classes, pixels_K / max(pixels_K.sum(), 1), images_K, strict=True
-        )
-    )
+    classes, ignored, unlabelled = _labels(data, info.classes)
+    others = _others(prepared, home, known, image_size)
+    duplicates = tuple(_duplicates(data, _partitions(data, info), others))
     return Verified(
         prepared=prepared,
         expected=info.expected,
         classes=classes,
         ignored=ignored,
         unlabelled=unlabelled,
-        duplicates=tuple(duplicates),
-        compared_with=tuple(compared),
+        duplicates=duplicates,
+        compared_with=tuple(others),
         problems=tuple(_problems(info, prepared, classes, unlabelled, duplicates)),
     )
+
+
+def _others(
+    prepared: Prepared, home: Path, known: Mapping[str, DatasetInfo], image_size: int
+) -> dict[str, ArrowDataset]:
+    """Return the other datasets by name that are prepared, and photographed or not like this one."""
+    others = {}
+    for other in known.values():
+        found = find_prepared(home, other, image_size)
+        if found and found.name != prepared.name and found.generated == prepared.generated:
+            folder = folder_of(home, other, image_size)
+            others[other.name] = ArrowDataset.open(folder, fingerprint=found.fingerprint)
+    return others
 
 
 def hashes_of(data: ArrowDataset) -> NDArray[np.uint64]:
@@ -141,54 +143,69 @@ def alike(
 
 
 def _labels(
-    data: ArrowDataset, classes: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], float, tuple[str, ...]]:
-    """Return pixels and images by class, the share of ignored pixels, and who shows nothing."""
+    data: ArrowDataset, names: Sequence[str]
+) -> tuple[tuple[ClassShare, ...], float, tuple[str, ...]]:
+    """Return how much there is of each class, the share of ignored pixels, and who shows nothing."""
+    classes = len(names)
     pixels_K, images_K = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     ignored, unlabelled = 0, []
-    for index, name in enumerate(data.ids):
-        labels = data.labels([index])
-        counts = np.bincount(labels.ravel(), minlength=IGNORED + 1)
+    for index, image in enumerate(data.ids):
+        counts = np.bincount(data.labels([index]).ravel(), minlength=IGNORED + 1)
         pixels_K += counts[:classes]
         images_K += counts[:classes] > 0
         ignored += int(counts[IGNORED])
         if not counts[1:classes].any():
-            unlabelled.append(name)
-    total = int(pixels_K.sum()) + ignored
-    return pixels_K, images_K, ignored / max(total, 1), tuple(unlabelled)
+            unlabelled.append(image)
+    labelled = int(pixels_K.sum())
+    shares = tuple(
+        ClassShare(name, float(pixels / max(labelled, 1)), int(images))
+        for name, pixels, images in zip(names, pixels_K, images_K, strict=True)
+    )
+    return shares, ignored / max(labelled + ignored, 1), tuple(unlabelled)
 
 
-def _within(
-    data: ArrowDataset, hashes: NDArray[np.uint64], part_of: list[str] | None
+def _duplicates(
+    data: ArrowDataset,
+    partitions: Sequence[Sequence[str]],
+    others: Mapping[str, ArrowDataset],
 ) -> Iterator[Duplicate]:
-    part_of = part_of or [""] * len(data)
+    """Yield the pairs that look the same: here, once for each partition that they leak across."""
+    hashes = hashes_of(data)
     for one, other in alike(hashes, hashes):
-        if one < other:
-            parts = sorted({part_of[one], part_of[other]}, key=("", "train", "val", "test").index)
-            where = " and ".join(parts) if len(parts) > 1 else f"within {parts[0] or 'the set'}"
+        if one >= other:
+            continue
+        between = [{parts[one], parts[other]} for parts in partitions]
+        leaks = [" and ".join(sorted(each, key=PARTS.index)) for each in between if len(each) > 1]
+        alone = next((f"within {part}" for each in between for part in each), "within the set")
+        for where in leaks or [alone]:
             yield Duplicate(data.ids[one], data.ids[other], where)
+    for name, theirs in others.items():
+        for one, other in alike(hashes, hashes_of(theirs)):
+            yield Duplicate(data.ids[one], theirs.ids[other], f"also in {name}")
 
 
-def _between(
-    data: ArrowDataset, hashes: NDArray[np.uint64], theirs: ArrowDataset, name: str
-) -> Iterator[Duplicate]:
-    for one, other in alike(hashes, hashes_of(theirs)):
-        yield Duplicate(data.ids[one], theirs.ids[other], f"also in {name}")
-
-
-def _parts(data: ArrowDataset) -> list[str]:
-    """Return the part of each image in the paper's split; empty where there is no such split."""
-    parts = [""] * len(data)
-    try:
-        split = split_target(
-            data.ids, data.official_split, train_images=TRAIN_IMAGES, split_seed=SPLIT_SEED
-        )
-    except ValueError:
-        return parts
-    for name, indices in split._asdict().items():
-        for index in indices:
-            parts[index] = name
-    return parts
+def _partitions(data: ArrowDataset, info: DatasetInfo) -> list[list[str]]:
+    """Return the part of each image, for each way in which studies divide the dataset."""
+    divided: list[Mapping[str, Sequence[int]]] = []
+    given = data.official_split.count("train")
+    if info.role != "source":
+        with suppress(ValueError):  # Too few images for any split.
+            divided.append(
+                split_target(
+                    data.ids,
+                    data.official_split,
+                    train_images=given or TRAIN_IMAGES,
+                    split_seed=SPLIT_SEED,
+                )._asdict()
+            )
+    if info.role != "target":
+        train, held = hold_out(data.ids, HOLD_OUT, PRETRAINING_SEED)
+        divided.append({"train": train, "hold-out": held})
+    partitions = []
+    for parts in divided:
+        part_of = {i: name for name, indices in parts.items() for i in indices}
+        partitions.append([part_of.get(i, "") for i in range(len(data))])
+    return partitions
 
 
 def _problems(
@@ -196,7 +213,7 @@ def _problems(
     prepared: Prepared,
     classes: tuple[ClassShare, ...],
     unlabelled: tuple[str, ...],
-    duplicates: list[Duplicate],
+    duplicates: Sequence[Duplicate],
 ) -> Iterator[str]:
     if prepared.images != info.expected and not prepared.generated:
         yield f"{prepared.images} images instead of {info.expected}"

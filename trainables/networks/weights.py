@@ -56,7 +56,7 @@ def store_backbone(family: str, source: Path, target: Path) -> KeyReport:
     Raises:
         ValueError: if the file cannot be read or does not fit; nothing is then stored.
     """
-    file = _weight_file(source)
+    file = weight_file(source)
     config = DeepLabConfig() if family == "deeplab" else SegFormerConfig()
     with torch.device("meta"):
         network = build(config, 2)
@@ -73,6 +73,26 @@ def store_backbone(family: str, source: Path, target: Path) -> KeyReport:
     partial.chmod(0o600)
     partial.rename(target)
     return report
+
+
+def weight_file(source: Path) -> Path:
+    """Return a file, or the one weight file of a folder, safetensors first.
+
+    Raises:
+        ValueError: if there is none, or several.
+    """
+    if not source.is_dir():
+        if not source.is_file():
+            raise ValueError(f"{source}: no such file or folder")
+        return source
+    for ending in (".safetensors", *PICKLED):
+        found = sorted(source.glob(f"*{ending}"))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise ValueError(f"{source} has several weight files, name one: {names}")
+        if found:
+            return found[0]
+    raise ValueError(f"{source} has no file that ends in .safetensors or {', '.join(PICKLED)}")
 
 
 def published_url(family: str) -> str:
@@ -94,8 +114,8 @@ def load_backbone(network: SegmentationNetwork, path: Path) -> KeyReport:
 
     Raises:
         ValueError: if the network takes no ImageNet weights, if the file has another ending, or if
-            it lacks a tensor of the encoder or has it in another shape. The network is then
-            unchanged.
+            it lacks a tensor of the encoder, has it in another shape, or with NaN or infinity in
+            it. The network is then unchanged.
     """
     if not isinstance(network, ImagenetNetwork):
         raise ValueError(f"{type(network).__name__} takes no ImageNet weights")  # noqa: TRY004
@@ -118,22 +138,6 @@ def _prefix(network: ImagenetNetwork) -> str:
     """Return the path of the encoder among the network's modules."""
     modules: Iterable[tuple[str, nn.Module]] = network.named_modules()
     return next(name for name, module in modules if module is network.encoder)
-
-
-def _weight_file(source: Path) -> Path:
-    """Return a file, or the one weight file of a folder, safetensors first."""
-    if not source.is_dir():
-        if not source.is_file():
-            raise ValueError(f"{source}: no such file or folder")
-        return source
-    for ending in (".safetensors", *PICKLED):
-        found = sorted(source.glob(f"*{ending}"))
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            raise ValueError(f"{source} has several weight files, name one: {names}")
-        if found:
-            return found[0]
-    raise ValueError(f"{source} has no file that ends in .safetensors or {', '.join(PICKLED)}")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -170,6 +174,11 @@ def _check(found: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> N
     ]
     if misshapen:
         raise ValueError(f"{path} does not fit the encoder: {_some(misshapen)}")
+    broken = [name for name in needed if not torch.isfinite(found[name]).all()]
+    if broken:
+        raise ValueError(
+            f"{path} has NaN or infinity in {len(broken)} tensors of the encoder: {_some(broken)}"
+        )
 
 
 def _some(names: list[str]) -> str:

@@ -1,9 +1,10 @@
 """Supervised pretraining: pixel cross-entropy on clean source images at timestep 0.
 
 A seeded part of the source is held out; the weights that score best on it are the ones kept. With
-`hold_out = 0` the whole source is trained on and the last weights are kept.
+`hold_out = 0` the whole source is trained on and the last weights are kept. `split.json` has the ids.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.checkpoint import write_atomically
 from trainables.config import RunSpec
 from trainables.data.splits import hold_out
 from trainables.evaluation import score, segment_with
@@ -69,9 +71,15 @@ class SupervisedPretraining(Pretraining):
         self._best_weights = state["best_weights"]
 
     def finish(self) -> dict[str, float]:
-        if not self._best_weights:
-            return super().finish()
-        return {**super().finish(), "best_val": self._best_metric}
+        finished = super().finish()
+        content = json.dumps(self.split_ids(), indent=1)
+        write_atomically(self.places.artifacts / "split.json", content.encode())
+        return {**finished, "best_val": self._best_metric} if self._best_weights else finished
+
+    def split_ids(self) -> dict[str, list[str]]:
+        """Return the sample ids that are trained on and those that are held out."""
+        parts = {"train": self._train, "hold_out": self._held}
+        return {name: [self.data.ids[i] for i in indices] for name, indices in parts.items()}
 
     def final_weights(self) -> dict[str, Tensor]:
         """Return the weights that scored best on the hold-out, or the last ones without one."""

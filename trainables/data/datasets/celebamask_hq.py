@@ -72,7 +72,7 @@ def find(root: Path) -> Found:
         )
         for name in sorted(images.keys() & parts.keys())
     )
-    return Found(entries, tuple(problems))
+    return Found(entries, tuple(problems), lost=len(images.keys() ^ parts.keys()))
 
 
 def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

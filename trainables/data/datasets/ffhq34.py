@@ -25,17 +25,18 @@ WHAT = "the images of FFHQ-34, `ffhq_34/real/train` and `test`,"
 def find(root: Path) -> Found:
     """Return the images of both parts under `root`; ids are `<part>/<name>`."""
     real = one_place(root, [each for each in folders_named(root, "real") if _is_ffhq(each)], WHAT)
-    entries, problems = [], []
+    entries, problems, lost = [], [], 0
     for split in ("test", "train"):
         images, doubled = only_file_each(real / split, IMAGE, f"the {split} images of FFHQ-34")
         labels, more = only_file_each(real / split, LABELS, f"the {split} label maps of FFHQ-34")
         problems += [*doubled, *more]
         problems += unpaired(images, labels, "label map") + unpaired(labels, images, "image")
+        lost += len(images.keys() ^ labels.keys())
         entries += [
             Entry(id=f"{split}/{name}", image=images[name], masks=(labels[name],), split=split)
             for name in sorted(images.keys() & labels.keys())
         ]
-    return Found(tuple(entries), tuple(problems))
+    return Found(tuple(entries), tuple(problems), lost)
 
 
 def _is_ffhq(real: Path) -> bool:

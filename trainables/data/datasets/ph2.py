@@ -22,7 +22,7 @@ def find(root: Path) -> Found:
     images, doubled = only_file_each(root, r"(IMD\d+)\.(?:bmp|png|jpg)", "the images of PH2")
     masks, more = only_file_each(root, r"(IMD\d+)_lesion\.(?:bmp|png)", "the masks of PH2")
     found = paired(images, masks)
-    return Found(found.entries, (*doubled, *more, *found.problems))
+    return found._replace(problems=(*doubled, *more, *found.problems))
 
 
 DATASET = DatasetInfo(

@@ -1,0 +1,89 @@
+"""What was lost with a worker or a driver and done again is counted, and the report says so."""
+
+import pytest
+
+from orchestrator.hardware import Devices
+from orchestrator.home import open_home
+from orchestrator.plan import load_plan
+from orchestrator.running import ready_plan
+from orchestrator.store import REDONE, Store
+from orchestrator.sweep import Options, Sweep
+
+
+@pytest.fixture
+def home(tmp_path):
+    return open_home(tmp_path / "home")
+
+
+@pytest.fixture
+def plan(home):
+    def make():
+        asked = {"methods": "scratch_adm", "targets": "ph2", "seeds": "0"}
+        return load_plan("table2", scale="smoke", home=home.path, **asked)
+
+    return ready_plan(make, home, lambda _: None)
+
+
+def driver(plan, store):
+    store.begin_sweep(plan)
+    return Sweep(
+        plan.runs,
+        store,
+        {run.key: 1.0 for run in plan.runs},
+        options=Options(devices=Devices(1, None)),
+        on_event=lambda _: None,
+        stop=store.stop_flag(),
+    )
+
+
+def report(sweep, trial, *, resumed_at, update):
+    sweep.reported(
+        trial,
+        {
+            "points": [["loss", update, 0.5, 0]],
+            "finished": False,
+            "fraction": update / 100,
+            "resumed_at": resumed_at,
+            "update": update,
+        },
+    )
+
+
+def begin(sweep, trial):
+    assert sweep.start_next(trial) is not None
+    sweep.started(trial)
+
+
+def test_updates_between_the_last_report_and_the_checkpoint_are_counted_once(home, plan):
+    with Store.open(home) as store:
+        sweep = driver(plan, store)
+        begin(sweep, "first")
+        report(sweep, "first", resumed_at=0, update=5)
+        report(sweep, "first", resumed_at=0, update=10)
+        assert sweep.result.updates_redone == 0
+        sweep.lost("first", "killed", "worker_lost")
+        begin(sweep, "second")
+        report(sweep, "second", resumed_at=4, update=6)
+        report(sweep, "second", resumed_at=4, update=20)
+        assert sweep.result.updates_redone == 6
+    # The next driver knows only what the first one stored.
+    with Store.open(home) as store:
+        sweep = driver(plan, store)
+        begin(sweep, "third")
+        report(sweep, "third", resumed_at=17, update=18)
+        assert sweep.result.updates_redone == 3
+        (key,) = (run.key for run in plan.runs)
+        assert store._runs[key].tags[REDONE] == "9"
+
+
+def test_a_run_that_goes_on_where_it_was_heard_of_last_loses_nothing(home, plan):
+    with Store.open(home) as store:
+        sweep = driver(plan, store)
+        begin(sweep, "first")
+        report(sweep, "first", resumed_at=0, update=10)
+        sweep.lost("first", "preempted", "preempted")
+        begin(sweep, "second")
+        report(sweep, "second", resumed_at=12, update=14)  # Its last result was never delivered.
+        assert sweep.result.updates_redone == 0
+        (key,) = (run.key for run in plan.runs)
+        assert REDONE not in store._runs[key].tags
