@@ -1,8 +1,8 @@
 """The batch script for Slurm: read by shells, and run on one node with Ray, cut off from this machine.
 
-Slurm's own commands are stood in for: `srun` by running its command here, `scontrol` by noting what it is
-asked. The script, `ray symmetric-run` and the sweep are the real ones, in namespaces of their own, as
-`ray stop` ends whatever Ray it finds.
+For machines without Slurm; test_slurm_daemons.py has it. Slurm's own commands are stood in for: `srun` by
+running its command here, `scontrol` by noting what it is asked. The script, `ray symmetric-run` and the sweep
+are the real ones, in namespaces of their own, as `ray stop` ends whatever Ray it finds.
 """
 
 import json
@@ -19,8 +19,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "slurm" / "hdsweep.sbatch"
 ISOLATED = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--net", "--mount-proc")
-JOB = "4711"
-PREPARE = "ip link set lo up && mkdir -p /tmp/ray && mount -t tmpfs none /tmp/ray && "
+JOB = str(os.getpid())  # The script names a folder in /tmp by it.
+PREPARE = "ip link set lo up && "
 SWEEP = ("table2", "--scale", "smoke", "--methods", "scratch_adm", "--targets", "ph2")
 LONG = ("--set", "fine_tuning.max_epochs=100", "--set", "fine_tuning.patience=100")
 
@@ -78,6 +78,7 @@ def job(tmp_path):
             "SLURM_JOB_ID": JOB,
             "SLURM_JOB_NODELIST": "127.0.0.1",
             "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_CPUS_PER_TASK": "2",
         }
         inside = f'{PREPARE} {before} exec bash "$@"'
         process = subprocess.Popen(
@@ -123,7 +124,7 @@ def test_a_job_that_is_warned_is_queued_again_and_goes_on_where_it_was(job):
 @pytest.mark.slow
 def test_a_job_whose_ray_does_not_start_fails_and_says_so(job):
     # Its port is taken, and `ray symmetric-run` exits with 0 all the same.
-    port = 20000 + int(JOB)
+    port = 20000 + int(JOB) % 10000
     process, home = job(*SWEEP, before=f"{sys.executable} -m http.server {port} & sleep 2;")
     assert process.wait(timeout=240) == 1
     said = (home / "out").read_text()
