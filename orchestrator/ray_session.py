@@ -20,6 +20,9 @@ from orchestrator.ray_token import private_token
 FOLDER_PREFIX = "hdsweep-ray-"
 MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
+TOO_SLOW = (
+    "timed out during startup"  # How Ray words that, in an exception of no class of its own.
+)
 OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
 
 # Read by Ray when it is imported or starts a process.
@@ -120,6 +123,19 @@ def _memory_of(node: Mapping[str, Any]) -> float:
 
 
 def _start(folder: Path, workers: int) -> None:
+    """Start Ray; on a machine so busy that Ray gives up after its 30 seconds, once more."""
+    import ray
+
+    try:
+        _init(folder, workers)
+    except Exception as error:
+        if TOO_SLOW not in str(error):
+            raise
+        ray.shutdown()
+        _init(folder, workers)
+
+
+def _init(folder: Path, workers: int) -> None:
     import ray
 
     with _loopback_only():
