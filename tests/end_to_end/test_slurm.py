@@ -22,7 +22,7 @@ ISOLATED = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--net", "-
 JOB = str(os.getpid())  # The script names a folder in /tmp by it.
 PREPARE = "ip link set lo up && "
 SWEEP = ("table2", "--scale", "smoke", "--methods", "scratch_adm", "--targets", "ph2")
-LONG = ("--set", "fine_tuning.max_epochs=100", "--set", "fine_tuning.patience=100")
+LONG = ("--set", "fine_tuning.max_epochs=600", "--set", "fine_tuning.patience=600")
 
 SRUN = """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do shift; done
@@ -105,7 +105,7 @@ def test_a_job_that_is_warned_is_queued_again_and_goes_on_where_it_was(job):
     process, home = job(*SWEEP, "--seeds", "0", *LONG)
     out = home / "out"
     wait_for("started  scratch_adm ph2 seed 0", process, out)
-    time.sleep(5)
+    time.sleep(1)
     # What Slurm signals is the script, the child of `unshare`.
     (script,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(script), signal.SIGUSR1)
