@@ -2,6 +2,7 @@
 
 VERSION  lock  mlflow.db         artifacts/<MLflow run id>/artifacts/
 attempts/<key>/<number>/         a worker fills one; the driver publishes it
+TRACKING                         address of an MLflow server, where that keeps the runs instead of mlflow.db
 checkpoints/<key>/  datasets/  weights/  logs/
 """
 
@@ -36,6 +37,7 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "mlflow.db"
+        self.tracking_file = path / "TRACKING"
         self.artifacts = path / "artifacts"
         self.attempts = path / "attempts"
         self.checkpoints = path / "checkpoints"
@@ -45,7 +47,14 @@ class Home:
 
     def exists(self) -> bool:
         """Whether anything has ever been stored here."""
-        return self.database.is_file()
+        return self.database.is_file() or self.tracking_uri is not None
+
+    @property
+    def tracking_uri(self) -> str | None:
+        """The MLflow server that keeps the runs; None if the database of the home does."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.tracking_file.read_text().strip() or None
+        return None
 
     @cached_property
     def mirror(self) -> "Mirror | None":

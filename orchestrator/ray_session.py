@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import InputError
+from orchestrator.errors import HdsweepError, InputError
 from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
 from orchestrator.ray_token import private_token
 
 FOLDER_PREFIX = "hdsweep-ray-"
 MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
-TOO_SLOW = (
-    "timed out during startup"  # How Ray words that, in an exception of no class of its own.
-)
+# How Ray words that it gave up after 30 seconds, in an exception of no class of its own.
+TOO_SLOW = "timed out during startup"
+STARTS = 2
 OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
 
 # Read by Ray when it is imported or starts a process.
@@ -123,16 +123,25 @@ def _memory_of(node: Mapping[str, Any]) -> float:
 
 
 def _start(folder: Path, workers: int) -> None:
-    """Start Ray; on a machine so busy that Ray gives up after its 30 seconds, once more."""
+    """Start Ray; on a machine so busy that Ray gives up after its 30 seconds, once more.
+
+    Raises:
+        HdsweepError: if it gives up twice.
+    """
     import ray
 
-    try:
-        _init(folder, workers)
-    except Exception as error:
-        if TOO_SLOW not in str(error):
-            raise
-        ray.shutdown()
-        _init(folder, workers)
+    for _ in range(STARTS):
+        try:
+            return _init(folder, workers)
+        except Exception as error:
+            if TOO_SLOW not in str(error):
+                raise
+            ray.shutdown()
+            reason = error
+    raise HdsweepError(
+        f"Ray did not start on this machine, tried {STARTS} times: it is too busy",
+        hint="the same command again, when less runs beside it",
+    ) from reason
 
 
 def _init(folder: Path, workers: int) -> None:

@@ -10,7 +10,6 @@ The same rule brings back a database that was lost: each published folder holds 
 """
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import Any, Self
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from orchestrator import tracking
+from orchestrator import tracking, tracking_server
 from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
@@ -31,7 +30,7 @@ from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import changes, provenance
 from orchestrator.run_folders import RunFolders
 from orchestrator.stopping import StopFlag
-from orchestrator.tracking import EXPERIMENT, Known
+from orchestrator.tracking import Known
 from trainables.history import Point
 
 LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
@@ -79,7 +78,8 @@ class Store:
         self._sweep: str | None = None
         self.reconciled: dict[str, str] = {}
         """What was done on opening about runs that a killed driver left, by key."""
-        runs, self._deleted = tracking.every_run(home, experiment)
+        self._twice: list[Known] = []
+        runs, self._deleted = tracking.every_run(home, client, experiment)
         for run in runs:
             self._keep(run)
 
@@ -113,17 +113,14 @@ class Store:
         # Before any worker starts: concurrent first writers of a fresh database race.
         tracking.create(home)
         client = tracking.connect(home)
-        home.database.chmod(0o600)
-        found = client.get_experiment_by_name(EXPERIMENT)
+        found = client.get_experiment_by_name(tracking.experiment_name(home))
         experiment = found.experiment_id if found else tracking.create_experiment(client, home)
         store = cls(home, client, experiment)
         store.reconciled = store.reconcile()
         try:
             yield store
         finally:
-            # Full disk or not: what is committed is safe without it.
-            with suppress(sqlite3.Error):
-                tracking.compact(home.database)
+            tracking.close(home)
             home.push()
 
     @classmethod
@@ -137,7 +134,7 @@ class Store:
             return None
         check_version(home)
         client = tracking.connect(home)
-        found = client.get_experiment_by_name(EXPERIMENT)
+        found = client.get_experiment_by_name(tracking.experiment_name(home))
         return cls(home, client, found.experiment_id) if found else None
 
     def finished(self) -> dict[str, StoredRun]:
@@ -297,6 +294,7 @@ class Store:
 
     def reconcile(self) -> dict[str, str]:
         """Bring database and folders together after a kill; return what was done, by key."""
+        self._remove_doubles()
         done = dict.fromkeys(self._adopt_unknown(), "found again")
         for key, run in list(self._runs.items()):
             if run.status == "FINISHED" and (self._published(key) / RESULT).is_file():
@@ -432,13 +430,28 @@ class Store:
     def _keep(self, run: Known) -> None:
         kind = run.tags.get(KIND)
         if kind == "run":
-            self._runs[run.tags[KEY]] = run
+            self._keep_run(run)
         elif kind == "sweep":
             self._parents[run.tags[SWEEP]] = run
         elif kind == "summary":
             self._summaries[run.tags[SUMMARY]] = run
         elif kind == "group":
             self._groups[run.tags[GROUP]] = run
+
+    def _keep_run(self, run: Known) -> None:
+        """Keep the run of a key: of two, the finished one, else the newer."""
+        first = self._runs.setdefault(run.tags[KEY], run)
+        if first is not run:
+            better = run if run.status == "FINISHED" != first.status else first
+            self._twice.append(first if better is run else run)
+            self._runs[run.tags[KEY]] = better
+
+    def _remove_doubles(self) -> None:
+        """Delete what a server made twice, having been asked again because its answer was lost."""
+        for run in self._twice:
+            self._client.delete_run(run.run_id)
+            self._deleted.add(run.run_id)
+        self._twice.clear()
 
     def _parent(self) -> Known:
         assert self._sweep is not None, "no sweep was begun"
@@ -625,15 +638,19 @@ class Store:
         self._summaries[name] = known.now(status="FINISHED", metrics=values)
 
 
-def rebuild(home: Home) -> int:
+def rebuild(home: Home, tracking_uri: str | None = None) -> int:
     """Make the tracking database anew from the published artifacts; return how many runs it has.
 
     The old database, if there is one, is kept beside the new one.
 
+    Args:
+        tracking_uri: server that keeps the runs from now on, or `home`; where they are by default.
+
     Raises:
-        InputError: if another driver is alive.
+        InputError: if another driver is alive, or the server does not answer.
     """
     with locked(home):
+        tracking_server.move(home, tracking_uri)
         tracking.set_aside(home)
         with Store._unlocked(home) as store:
             return len(store.finished())

@@ -1,6 +1,6 @@
 """MLflow as the store uses it: one SQLite file, made whole or not at all, and few transactions.
 
-A fresh database takes MLflow seconds and some fifty steps, and is of no use if they are cut short:
+Or a server, where the home names one: see tracking_server.py. A fresh database takes MLflow seconds and some fifty steps, and is of no use if they are cut short:
 it is made under another name and takes its own when it is complete. It runs in write-ahead mode,
 where a transaction is one flush to disk and readers wait for nobody; closed, it is one file again.
 """
@@ -23,6 +23,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, select
 
+from orchestrator import tracking_server
 from orchestrator.errors import InputError
 from orchestrator.home import Home
 
@@ -80,8 +81,11 @@ class Known:
 
 
 def create(home: Home) -> None:
-    """Make the database with its tables and our experiment, unless there is one."""
+    """Make the database with its tables and our experiment, unless there is one; no server's."""
+    if home.tracking_uri:
+        return
     if home.database.is_file():
+        home.database.chmod(0o600)
         return
     for leftover in (*home.path.glob("mlflow-*.new*"), *_beside(home)):
         leftover.unlink(missing_ok=True)
@@ -101,18 +105,22 @@ def create_experiment(client: MlflowClient, home: Home) -> str:
     """Make our experiment and return its id."""
     return str(
         client.create_experiment(
-            EXPERIMENT, artifact_location=home.artifact_location, tags=EXPERIMENT_TAGS
+            experiment_name(home),
+            artifact_location=home.artifact_location,
+            tags=EXPERIMENT_TAGS,
         )
     )
 
 
 def connect(home: Home) -> MlflowClient:
-    """Return a client of the home's database.
+    """Return a client of the home's database, or of the server that it names.
 
     Raises:
-        InputError: if it is not a database that MLflow can read.
+        InputError: if it is not a database that MLflow can read, or the server does not answer.
     """
     _quiet()
+    if home.tracking_uri:
+        return tracking_server.connect(home.tracking_uri)
     try:
         client = MlflowClient(tracking_uri=_uri(home.database))
         client.search_experiments(max_results=1)
@@ -126,13 +134,40 @@ def connect(home: Home) -> MlflowClient:
     return client
 
 
+def experiment_name(home: Home) -> str:
+    """Return what a home's experiment is called: on a server, which has others too, by the home."""
+    if not home.tracking_uri:
+        return EXPERIMENT
+    place = home.artifact_location.removeprefix("file://").removesuffix("/artifacts")
+    return f"{EXPERIMENT} {place}"
+
+
+def close(home: Home) -> None:
+    """Bring everything into the one file; a server needs nothing."""
+    if not home.tracking_uri:
+        # Full disk or not: what is committed is safe without it.
+        with contextlib.suppress(sqlite3.Error):
+            compact(home.database)
+
+
 def compact(database: Path) -> None:
     """Bring everything into the one file, which can then be copied alone."""
     _pragma(database, "wal_checkpoint(TRUNCATE)")
 
 
 def set_aside(home: Home) -> None:
-    """Move the database out of the way, keeping what may be of use to its owner."""
+    """Move the database out of the way, keeping what may be of use to its owner.
+
+    On a server it is our experiment that takes another name.
+    """
+    if home.tracking_uri:
+        client = connect(home)
+        found = client.get_experiment_by_name(experiment_name(home))
+        if found is not None:
+            client.rename_experiment(
+                found.experiment_id, f"{found.name} set aside {time.time_ns()}"
+            )
+        return
     _let_go(home.database)
     stem = home.path / f"mlflow.damaged-{time.time_ns()}"
     if home.database.exists():
@@ -144,8 +179,17 @@ def set_aside(home: Home) -> None:
             path.unlink()
 
 
-def every_run(home: Home, experiment: str) -> tuple[list[Known], set[str]]:
-    """Return the runs, and the ids of those that somebody deleted in the UI.
+def every_run(home: Home, client: MlflowClient, experiment: str) -> tuple[list[Known], set[str]]:
+    """Return the runs, newest first, and the ids of those that somebody deleted in the UI."""
+    if not home.tracking_uri:
+        return _every_run_of_database(home, experiment)
+    runs = tracking_server.every_run(client, experiment)
+    deleted = {run.info.run_id for run in runs if tracking_server.is_deleted(run)}
+    return [Known.of(run) for run in runs if run.info.run_id not in deleted], deleted
+
+
+def _every_run_of_database(home: Home, experiment: str) -> tuple[list[Known], set[str]]:
+    """Return what `every_run` does.
 
     Read column by column through MLflow's own models: `search_runs` makes an object of every
     parameter, which of ten thousand runs takes twenty seconds.

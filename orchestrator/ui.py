@@ -43,6 +43,8 @@ def serve(
 ) -> int:
     """Serve the MLflow UI until it is interrupted; returns the exit status.
 
+    Where a server keeps the runs of the home, only its address is told.
+
     Args:
         host: a loopback address or `localhost`.
         tell: takes the address once the server answers.
@@ -54,6 +56,9 @@ def serve(
     """
     _refuse_open_hosts(host)
     opened = Home(home)
+    if opened.tracking_uri:
+        tell(opened.tracking_uri)  # A server that somebody else keeps running.
+        return 0
     if not opened.exists():
         raise InputError(
             f"home folder `{home}` has nothing stored yet",

@@ -49,6 +49,15 @@ FromTuneOption = Annotated[
     str | None,
     typer.Option("--from-tune", metavar="NAME", help="Use what a search of `hdsweep tune` found."),
 ]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        envvar="HDSWEEP_TRACKING_URI",
+        metavar="http://...|home",
+        help="MLflow server that keeps the runs; a database in the home by default.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 

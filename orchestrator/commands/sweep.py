@@ -17,6 +17,7 @@ from orchestrator.commands.common import (
     SetOption,
     StudyArgument,
     TargetsOption,
+    TrackingOption,
     print_json,
     print_rich,
     print_table,
@@ -84,6 +85,7 @@ def run(
         int,
         typer.Option(min=1, max=100_000, help="Without a sign of life: a stall, for --notify."),
     ] = 30,
+    tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of STUDY, and print its table.
@@ -95,6 +97,7 @@ def run(
     from orchestrator.notify import notifying, receiver
     from orchestrator.progress import SweepView
     from orchestrator.running import ready_plan, run_plan
+    from orchestrator.tracking_server import choose
 
     if progress not in KINDS:
         raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
@@ -118,6 +121,7 @@ def run(
 
     make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
     opened = open_home(home)
+    choose(opened, tracking_uri)
     plan = ready_plan(lambda: make(opened.path), opened, say)
     from orchestrator.ray_session import devices
     from orchestrator.sweep import Options

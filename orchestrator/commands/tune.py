@@ -11,6 +11,7 @@ from orchestrator.commands.common import (
     ScaleOption,
     SetOption,
     TargetsOption,
+    TrackingOption,
     print_json,
     say,
 )
@@ -59,6 +60,7 @@ def tune(
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
     home: HomeOption = DEFAULT_HOME,
+    tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search SPACE for what does best on the validation parts of the targets.
@@ -67,6 +69,7 @@ def tune(
     """
     from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
+    from orchestrator.tracking_server import choose
     from orchestrator.tuning.command import search_and_answer
     from orchestrator.tuning.search import make_search
 
@@ -93,9 +96,11 @@ def tune(
         )
 
     make()  # Wrong input leaves no trace, not even a home folder.
+    opened = open_home(home)
+    choose(opened, tracking_uri)
     outcome = search_and_answer(
         make,
-        open_home(home),
+        opened,
         storage=storage,
         options=Options(
             address=address,

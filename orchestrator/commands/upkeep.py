@@ -8,6 +8,7 @@ from orchestrator.commands.common import (
     DEFAULT_HOME,
     HomeOption,
     JsonOption,
+    TrackingOption,
     print_json,
     print_rich,
     say,
@@ -21,19 +22,22 @@ def reconcile(
         bool,
         typer.Option("--rebuild", help="Make the database anew from the stored artifacts."),
     ] = False,
+    tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the database and the folders together after a crash; `run` does so too."""
     from orchestrator.store import Store
     from orchestrator.store import rebuild as rebuild_database
+    from orchestrator.tracking_server import choose
 
     opened = open_home(home)
     if rebuild:
-        count = rebuild_database(opened)
+        count = rebuild_database(opened, tracking_uri)
         say(f"the database was made anew from {count} stored runs")
         if as_json:
             print_json({"rebuilt": count})
         return
+    choose(opened, tracking_uri)
     with Store.open(opened) as store:
         if as_json:
             print_json(store.reconciled)

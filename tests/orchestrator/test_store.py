@@ -1,6 +1,5 @@
 """The store on the real MLflow: published once, whatever is killed when, and rebuilt from artifacts."""
 
-import hashlib
 import json
 import shutil
 import stat
@@ -13,9 +12,8 @@ from orchestrator.failures import Failure
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
 from orchestrator.store import DamagedResultError, StaleAttemptError, Store
+from tests.stored_runs import committed, fill, metric_history
 from trainables.history import Point
-
-HISTORY = [["loss", 1, 0.5, 1000], ["loss", 2, 0.25, 2000]]
 
 
 @pytest.fixture(scope="module")
@@ -53,47 +51,9 @@ def pretraining(plan):
     return plan.runs[0]
 
 
-def fill(attempt, *, metrics=None):
-    """Leave what a worker leaves, result last."""
-    attempt.artifacts.mkdir(parents=True, exist_ok=True)
-    (attempt.artifacts / "spec.json").write_text('{"stage": "pretraining"}')
-    (attempt.artifacts / "weights.safetensors").write_bytes(b"weights")
-    manifest = {
-        name: {
-            "sha256": hashlib.sha256((attempt.artifacts / name).read_bytes()).hexdigest(),
-            "bytes": (attempt.artifacts / name).stat().st_size,
-        }
-        for name in ("spec.json", "weights.safetensors")
-    }
-    result = {
-        "key": attempt.key,
-        "attempt": attempt.number,
-        "metrics": metrics or {"final_loss": 0.25},
-        "updates": 2,
-        "seconds": 1.5,
-        "history": HISTORY,
-        "artifacts": manifest,
-        "environment": {"torch": "2.15.0", "device": "cpu"},
-    }
-    (attempt.artifacts / "result.json").write_text(json.dumps(result))
-
-
 def move_home(home):
     """Return the home at another path, which this process has not opened yet."""
     return open_home(home.path.rename(home.path.with_name("moved")))
-
-
-def committed(home, plan, run):
-    with Store.open(home) as store:
-        store.begin_sweep(plan)
-        attempt = store.start(run)
-        fill(attempt)
-        return store.commit(run.key, attempt)
-
-
-def metric_history(store, key, name):
-    run_id = store.finished()[key].run_id
-    return [(m.step, m.value) for m in store._client.get_metric_history(run_id, name)]
 
 
 def test_what_is_committed_is_found_by_the_next_driver(home, plan, pretraining):

@@ -1,0 +1,261 @@
+"""The runs of a home on MLflow's own server, on the loopback address, instead of in its database."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.errors import InputError
+from orchestrator.home import open_home
+from orchestrator.plan import load_plan
+from orchestrator.store import Store, rebuild
+from orchestrator.tracking_server import ServerError, choose
+from tests.stored_runs import committed, fill, metric_history
+
+pytestmark = pytest.mark.slow
+
+OF_A_MOMENT = {"mlflow.parentRunId", "hdsweep.attempt_folder"}
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@contextmanager
+def server(folder, port):
+    """Have a server running over the database in a folder; yields its process."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'lab.db'}"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | quiet, start_new_session=True
+        )
+    try:
+        wait_until_it_answers(process, port)
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # It has written what it has answered.
+        process.wait(60)
+
+
+def wait_until_it_answers(process, port):
+    straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for _ in range(600):
+        assert process.poll() is None
+        try:
+            straight.open(f"http://127.0.0.1:{port}/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise TimeoutError("the server of MLflow does not answer")
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """Return the address of a server that several homes use."""
+    port = free_port()
+    with server(tmp_path_factory.mktemp("laboratory"), port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return load_plan("table2", scale="smoke", methods="hybrid_ft", targets="ph2", seeds="0")
+
+
+@pytest.fixture
+def home(tmp_path, laboratory):
+    home = open_home(tmp_path / "home")
+    choose(home, laboratory)
+    return home
+
+
+def recorded(client, experiment):
+    """Return what MLflow knows of every run but ids, by name."""
+    return {
+        run.info.run_name: (
+            run.info.status,
+            {k: v for k, v in run.data.tags.items() if k not in OF_A_MOMENT},
+            run.data.params,
+            run.data.metrics,
+        )
+        for run in client.search_runs([experiment.experiment_id])
+    }
+
+
+def test_a_server_is_told_what_a_database_is(home, laboratory, plan, tmp_path):
+    committed(home, plan, plan.runs[0])
+    alone = open_home(tmp_path / "alone")
+    committed(alone, plan, plan.runs[0])
+    assert not home.database.exists()
+    asked = MlflowClient(laboratory)
+    shared = asked.get_experiment_by_name(f"hdsweep {home.path}")
+    own = MlflowClient(f"sqlite:///{alone.database}")
+    told = recorded(asked, shared)
+    assert len(told) == 2
+    assert told == recorded(own, own.get_experiment_by_name("hdsweep"))
+
+
+def test_the_server_shows_artifacts_of_the_home(home, laboratory, plan):
+    stored = committed(home, plan, plan.runs[0])
+    assert stored.artifacts.is_relative_to(home.artifacts)
+    address = f"{laboratory}/get-artifact?path=weights.safetensors&run_uuid={stored.run_id}"
+    straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with straight.open(address, timeout=20) as answer:
+        assert answer.read() == b"weights"
+
+
+def test_homes_on_one_server_do_not_see_each_other(home, laboratory, plan, tmp_path):
+    committed(home, plan, plan.runs[0])
+    other = open_home(tmp_path / "other")
+    choose(other, laboratory)
+    with Store.open(other) as store:
+        assert store.finished() == {}
+    assert set(Store.read(home).finished()) == {plan.runs[0].key}
+
+
+def test_what_the_next_driver_finds(home, plan):
+    stored = committed(home, plan, plan.runs[0])
+    again = open_home(home.path)  # It is the home that knows the server.
+    with Store.open(again) as store:
+        found = store.finished()[plan.runs[0].key]
+        assert (found.run_id, found.metrics) == (stored.run_id, stored.metrics)
+        assert metric_history(store, plan.runs[0].key, "loss") == [(1, 0.5), (2, 0.25)]
+
+
+def test_a_run_that_was_deleted_in_the_ui_is_run_again(home, laboratory, plan):
+    stored = committed(home, plan, plan.runs[0])
+    MlflowClient(laboratory).delete_run(stored.run_id)
+    with Store.open(home) as store:
+        assert store.finished() == {}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_of_a_run_that_was_made_twice_one_is_kept(home, laboratory, plan, finished):
+    # A request that is sent again, because its answer was lost, may have been carried out.
+    key = plan.runs[0].key
+    with Store.open(home) as store:
+        store.begin_sweep(plan)
+        attempt = store.start(plan.runs[0])
+        first = store._runs[key]
+        if finished:
+            fill(attempt)
+            store.commit(key, attempt)
+        twin = store._client.create_run(
+            store._experiment, run_name=first.name, tags=dict(first.tags)
+        )
+    with Store.open(home) as store:
+        assert (store._runs[key].run_id == first.run_id) is finished
+        kept = [
+            run for run in every_run(laboratory, home) if run.data.tags["hdsweep.kind"] == "run"
+        ]
+        assert len(kept) == 1
+        assert (kept[0].info.run_id == twin.info.run_id) is not finished
+
+
+def every_run(laboratory, home):
+    client = MlflowClient(laboratory)
+    experiment = client.get_experiment_by_name(f"hdsweep {home.path}")
+    return client.search_runs([experiment.experiment_id])
+
+
+def test_a_server_that_goes_costs_nothing_that_is_finished(tmp_path, plan, monkeypatch):
+    folder, port = tmp_path / "laboratory", free_port()
+    folder.mkdir()
+    home = open_home(tmp_path / "home")
+    run = plan.runs[0]
+    with server(folder, port):
+        choose(home, f"http://127.0.0.1:{port}")
+        store_of_driver = Store.open(home)
+        store = store_of_driver.__enter__()
+        store.begin_sweep(plan)
+        attempt = store.start(run)
+        fill(attempt)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ServerError, match=r"Connection refused\n\nhint: nothing that is finished"):
+        store.commit(run.key, attempt)
+    store_of_driver.__exit__(None, None, None)
+    with pytest.raises(InputError, match="does not answer"):
+        Store.read(home)
+    with server(folder, port), Store.open(home) as store:
+        assert store.reconciled == {run.key: "published"}
+        assert store.finished()[run.key].metrics["final_loss"] == 0.25
+
+
+def test_a_home_moves_to_a_server_and_back(tmp_path, laboratory, plan):
+    home = open_home(tmp_path / "home")
+    before = committed(home, plan, plan.runs[0])
+    with pytest.raises(
+        InputError, match=r"in its own database.*\n\nhint: `hdsweep reconcile --re"
+    ):
+        choose(home, laboratory)
+    assert rebuild(home, laboratory) == 1
+    after = Store.read(home).finished()[plan.runs[0].key]
+    assert after.metrics == before.metrics
+    assert (after.artifacts / "weights.safetensors").read_bytes() == b"weights"
+    choose(home, None)
+    choose(home, f"{laboratory}/")  # The same one.
+    assert rebuild(home, "home") == 1
+    assert home.tracking_uri is None
+    assert set(Store.read(home).finished()) == {plan.runs[0].key}
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("postgresql://lab/mlflow", "must be http://HOST:PORT"),
+        ("lab:5000", "must be http://HOST:PORT"),
+        ("http://me:secret@lab:5000", "must hold no password"),
+        ("http://127.0.0.1:1", "does not answer: [Errno 111] Connection refused"),
+    ],
+)
+def test_wrong_addresses_are_told_in_one_line_and_leave_no_trace(tmp_path, uri, said):
+    arguments = ["reconcile", "--home", str(tmp_path / "home"), "--tracking-uri", uri]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, InputError)
+    assert said in str(result.exception).splitlines()[0]
+    assert "secret" not in str(result.exception)
+    assert not (tmp_path / "home/TRACKING").exists()
+
+
+def test_the_ui_is_the_servers(home, laboratory):
+    result = CliRunner().invoke(app, ["ui", "--home", str(home.path)])
+    assert (result.exit_code, result.stdout) == (0, f"{laboratory}\n")
+
+
+def test_a_sweep_over_a_server_ends_with_the_same_table(home, tmp_path):
+    asked = ["--scale", "smoke", "--methods", "scratch_adm", "--targets", "ph2", "--seeds", "0"]
+    alone = tmp_path / "alone"
+    shutil.copytree(home.path / "datasets", alone / "datasets")
+    values = []
+    for each in (home.path, alone):
+        command = [sys.executable, "-m", "orchestrator.cli"]
+        done = subprocess.run(
+            [*command, "run", "table2", *asked, "--home", str(each), "--json"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert len(done.stdout.splitlines()) == 1, "MLflow talks on standard output"
+        told = subprocess.run(
+            [*command, "report", "table2", *asked, "--home", str(each), "--json"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        values.append(told.stdout)
+    assert values[0] == values[1]

@@ -1,0 +1,46 @@
+"""What a worker leaves behind, made up, so that the store can be tried without training anything."""
+
+import hashlib
+import json
+
+from orchestrator.store import Store
+
+HISTORY = [["loss", 1, 0.5, 1000], ["loss", 2, 0.25, 2000]]
+
+
+def fill(attempt, *, metrics=None):
+    """Leave what a worker leaves, result last."""
+    attempt.artifacts.mkdir(parents=True, exist_ok=True)
+    (attempt.artifacts / "spec.json").write_text('{"stage": "pretraining"}')
+    (attempt.artifacts / "weights.safetensors").write_bytes(b"weights")
+    manifest = {
+        name: {
+            "sha256": hashlib.sha256((attempt.artifacts / name).read_bytes()).hexdigest(),
+            "bytes": (attempt.artifacts / name).stat().st_size,
+        }
+        for name in ("spec.json", "weights.safetensors")
+    }
+    result = {
+        "key": attempt.key,
+        "attempt": attempt.number,
+        "metrics": metrics or {"final_loss": 0.25},
+        "updates": 2,
+        "seconds": 1.5,
+        "history": HISTORY,
+        "artifacts": manifest,
+        "environment": {"torch": "2.15.0", "device": "cpu"},
+    }
+    (attempt.artifacts / "result.json").write_text(json.dumps(result))
+
+
+def committed(home, plan, run):
+    with Store.open(home) as store:
+        store.begin_sweep(plan)
+        attempt = store.start(run)
+        fill(attempt)
+        return store.commit(run.key, attempt)
+
+
+def metric_history(store, key, name):
+    run_id = store.finished()[key].run_id
+    return [(m.step, m.value) for m in store._client.get_metric_history(run_id, name)]
