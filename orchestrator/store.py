@@ -101,7 +101,7 @@ class Store:
         """Open for writing, as the only driver, and complete what a killed one left.
 
         Raises:
-            InputError: if another driver is alive, or the database is damaged.
+            InputError: if another driver is alive, or the database is damaged or locked.
         """
         with locked(home), cls._unlocked(home) as store:
             yield store
@@ -112,6 +112,7 @@ class Store:
         """Open for writing; the caller holds the lock."""
         # Before any worker starts: concurrent first writers of a fresh database race.
         tracking.create(home)
+        tracking.require_writable(home)
         client = tracking.connect(home)
         home.database.chmod(0o600)
         found = client.get_experiment_by_name(EXPERIMENT)
