@@ -26,7 +26,7 @@ from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
-from orchestrator.home import Home, check_version, locked
+from orchestrator.home import Home, locked
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import changes, provenance
 from orchestrator.run_folders import RunFolders
@@ -136,7 +136,6 @@ class Store:
         """
         if not home.exists():
             return None
-        check_version(home)
         client = tracking.connect(home)
         found = client.get_experiment_by_name(EXPERIMENT)
         return cls(home, client, found.experiment_id) if found else None
