@@ -93,6 +93,8 @@ def test_a_wrong_study_is_one_clear_line(tmp_path, study, old, new, message):
 def test_a_study_that_is_not_there(tmp_path):
     _, err = hdsweep("plan", "tabel2", home=tmp_path, exit_code=2)
     assert "did you mean `table2`?" in err
+    _, err = hdsweep("plan", "mine", home=tmp_path, exit_code=2)
+    assert "known studies: cxr_small, skin_small, table2" in err
     _, err = hdsweep("plan", tmp_path / "none.toml", home=tmp_path, exit_code=2)
     assert "there is no study file" in err
 
