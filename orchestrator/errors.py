@@ -34,4 +34,5 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     """Return "did you mean ...?", or the list of what exists where nothing is close."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known {kind}s: {', '.join(names)}"
+    kinds = "studies" if kind == "study" else f"{kind}s"
+    return f"did you mean `{close[0]}`?" if close else f"known {kinds}: {', '.join(names)}"

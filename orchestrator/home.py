@@ -46,7 +46,12 @@ class Home:
         self.logs = path / "logs"
 
     def exists(self) -> bool:
-        """Whether anything has ever been stored here."""
+        """Whether anything has ever been stored here.
+
+        Raises:
+            InputError: if a newer version wrote it, which may call things otherwise.
+        """
+        check_version(self)
         return self.database.is_file() or self.tracking_uri is not None
 
     @property
@@ -127,14 +132,21 @@ def home_folder(home: str | Path) -> Path:
     return folder
 
 
+def owners_only() -> None:
+    """Make all that this process and its children write their owner's only, from here on.
+
+    For what Ray, MLflow and SQLite write too, whatever the user's own mask.
+    """
+    os.umask(0o077)
+
+
 def open_home(path: Path) -> Home:
     """Return the home folder at `path`, made if it is not there; files are the owner's only.
 
     Raises:
         InputError: if it cannot be written, is full, or was written by a newer version.
     """
-    # For what Ray, MLflow and SQLite write too, whatever the user's own mask.
-    os.umask(0o077)
+    owners_only()
     home = Home(path.expanduser().absolute())
     folders = (home.artifacts, home.attempts, home.checkpoints, home.datasets, home.logs)
     try:

@@ -25,7 +25,7 @@ from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
-from orchestrator.home import Home, check_version, locked
+from orchestrator.home import Home, locked
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import changes, provenance
 from orchestrator.run_folders import RunFolders
@@ -101,7 +101,7 @@ class Store:
         """Open for writing, as the only driver, and complete what a killed one left.
 
         Raises:
-            InputError: if another driver is alive, or the database is damaged.
+            InputError: if another driver is alive, or the database is damaged or locked.
         """
         with locked(home), cls._unlocked(home) as store:
             yield store
@@ -112,6 +112,7 @@ class Store:
         """Open for writing; the caller holds the lock."""
         # Before any worker starts: concurrent first writers of a fresh database race.
         tracking.create(home)
+        tracking.require_writable(home)
         client = tracking.connect(home)
         found = client.get_experiment_by_name(tracking.experiment_name(home))
         experiment = found.experiment_id if found else tracking.create_experiment(client, home)
@@ -132,7 +133,6 @@ class Store:
         """
         if not home.exists():
             return None
-        check_version(home)
         client = tracking.connect(home)
         found = client.get_experiment_by_name(tracking.experiment_name(home))
         return cls(home, client, found.experiment_id) if found else None

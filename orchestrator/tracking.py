@@ -8,6 +8,7 @@ where a transaction is one flush to disk and readers wait for nobody; closed, it
 import contextlib
 import logging
 import math
+import os
 import sqlite3
 import time
 from collections import defaultdict
@@ -150,6 +151,22 @@ def close(home: Home) -> None:
             compact(home.database)
 
 
+def require_writable(home: Home) -> None:
+    """Wait a while for whoever writes to the database, and raise an InputError if that takes long.
+
+    Another sweep is refused before, by the lock of the home. This is for those who open the file by
+    other means: hours of training must not end at the first thing that is to be written down.
+    """
+    if home.tracking_uri:
+        return
+    try:
+        with contextlib.closing(_connected(home.database)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.Error as error:
+        raise _unreadable(home, error) from error
+
+
 def compact(database: Path) -> None:
     """Bring everything into the one file, which can then be copied alone."""
     _pragma(database, "wal_checkpoint(TRUNCATE)")
@@ -236,8 +253,12 @@ def _let_go(database: Path) -> None:
 
 
 def _pragma(database: Path, statement: str) -> None:
-    with contextlib.closing(sqlite3.connect(database, timeout=PATIENCE_S)) as connection:
+    with contextlib.closing(_connected(database)) as connection:
         connection.execute(f"PRAGMA {statement}").fetchall()
+
+
+def _connected(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(database, timeout=PATIENCE_S)
 
 
 def _quiet() -> None:
@@ -246,8 +267,26 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def _who_has(database: Path) -> str:
+    """Return which other processes have the file open, as far as this one may see."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.name != str(os.getpid()) and any(
+                opened.samefile(database) for opened in (process / "fd").iterdir()
+            ):
+                name = (process / "comm").read_text().strip()
+                found.append(f"process {process.name} (`{name}`)")
+    return ", ".join(found) or "another program"
+
+
 def _unreadable(home: Home, error: Exception) -> InputError:
     reason = str(error).strip().splitlines()[0]
+    if "database is locked" in str(error):
+        return InputError(
+            f"the tracking database `{home.database}` is locked by {_who_has(home.database)}",
+            hint="wait for it or stop it; nothing that was stored is lost",
+        )
     return InputError(
         f"the tracking database `{home.database}` cannot be read: {reason}",
         hint="`hdsweep reconcile --rebuild` makes it anew from the stored artifacts",

@@ -21,8 +21,9 @@ from orchestrator.commands.common import (
     print_table,
     say,
 )
-from orchestrator.home import Home
-from orchestrator.plan import load_plan
+from orchestrator.errors import InputError
+from orchestrator.home import Home, owners_only
+from orchestrator.plan import Plan, load_plan
 
 
 def report(
@@ -69,10 +70,19 @@ def report(
     store = Store.read(opened)
     table = table_of(planned, store)
     if out is not None or (store is not None and not as_json):
-        folder = out or opened.path / "reports" / f"{planned.study}-{planned.scale}"
-        page, *_ = write_report(table, folder, gather(planned, store))
+        folder = out or _own_folder(opened, planned)
+        try:
+            page, *_ = write_report(table, folder, gather(planned, store))
+        except OSError as error:
+            raise InputError(f"the report cannot be written: {error}") from error
         say(f"report: {page}")
     if as_json:
         print_json(to_records(table))
     elif out is None:
         print_table(table)
+
+
+def _own_folder(home: Home, plan: Plan) -> Path:
+    """Return where in a home the report of a study lies, as private as all that is there."""
+    owners_only()
+    return home.path / "reports" / f"{plan.study}-{plan.scale}"

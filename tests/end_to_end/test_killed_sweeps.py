@@ -129,6 +129,8 @@ def test_workers_killed_at_three_moments(undisturbed, tmp_path):
             os.kill(worker, signal.SIGKILL)
     _, errors = driver.communicate(timeout=PATIENCE_S)
     assert driver.returncode == 0, errors.decode()[-3000:]
+    # The first had its run in hand; those killed later may have been between two.
+    assert "retrying" in errors.decode()
     assert table(tmp_path) == undisturbed
 
 
@@ -147,5 +149,19 @@ def test_interrupted_once_and_run_again(undisturbed, tmp_path):
     assert driver.returncode == 130, errors.decode()[-3000:]
     assert "the same command goes on" in errors.decode()
     assert finished(tmp_path) < RUNS
+    completed("run", tmp_path)
+    assert table(tmp_path) == undisturbed
+
+
+def test_interrupted_twice_stops_at_once_and_run_again(undisturbed, tmp_path):
+    driver = start(tmp_path)
+    wait_until(lambda: finished(tmp_path) >= 2, driver)
+    driver.send_signal(signal.SIGINT)
+    while b"Ctrl-C again stops at once" not in (line := driver.stderr.readline()):
+        assert line, "the sweep ended without a word"
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 130, errors.decode()[-3000:]
+    assert "the same command goes on" in errors.decode()
     completed("run", tmp_path)
     assert table(tmp_path) == undisturbed

@@ -93,6 +93,8 @@ def test_a_wrong_study_is_one_clear_line(tmp_path, study, old, new, message):
 def test_a_study_that_is_not_there(tmp_path):
     _, err = hdsweep("plan", "tabel2", home=tmp_path, exit_code=2)
     assert "did you mean `table2`?" in err
+    _, err = hdsweep("plan", "mine", home=tmp_path, exit_code=2)
+    assert "known studies: cxr_small, skin_small, table2" in err
     _, err = hdsweep("plan", tmp_path / "none.toml", home=tmp_path, exit_code=2)
     assert "there is no study file" in err
 
@@ -103,10 +105,24 @@ def test_the_paper_names_what_is_missing(tmp_path):
     assert "ImageNet weights resnet50, mit_b3" in err
 
 
-def test_a_home_of_a_newer_version(tmp_path):
+@pytest.mark.parametrize("verb", ["run", "plan", "status", "report", "reconcile", "ui"])
+def test_a_home_of_a_newer_version(tmp_path, verb):
+    # Those that only look would else say that nothing is stored.
     (tmp_path / "VERSION").write_text("99\n")
-    _, err = hdsweep("run", "table2", "--scale", "smoke", home=tmp_path, exit_code=2)
+    study = ["table2", "--scale", "smoke"] if verb not in ("reconcile", "ui") else []
+    out, err = hdsweep(verb, *study, home=tmp_path, exit_code=2)
+    assert out == ""
+    assert err.startswith("error: ")
     assert "layout version 99" in err
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["VERSION"]
+
+
+def test_a_report_that_cannot_be_written(tmp_path):
+    arguments = ["table2", "--scale", "smoke", "--out", "/proc/none"]
+    out, err = hdsweep("report", *arguments, home=tmp_path / "home", exit_code=2)
+    assert out == ""
+    assert err.startswith("error: the report cannot be written: ")
+    assert "/proc/none" in err
 
 
 def test_a_home_that_cannot_be_written():

@@ -125,7 +125,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 @pytest.mark.slow
 def test_with_json_standard_output_is_one_object_and_progress_has_no_escapes(tmp_path):
-    done = hdsweep("run", "table2", "--scale", "smoke", *ONE_RUN, "--json", "--home", tmp_path)
+    options = ["--scale", "smoke", "--keep-weights", "--json", "--home", tmp_path]
+    done = hdsweep("run", "table2", *ONE_RUN, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = done.stdout.splitlines()
     summary = json.loads(line)
@@ -133,6 +134,7 @@ def test_with_json_standard_output_is_one_object_and_progress_has_no_escapes(tmp
     assert (summary["failed"], summary["blocked"], summary["interrupted"]) == (0, 0, False)
     assert summary["seconds"] > 0
     assert (Path(summary["table"]) / "table.md").is_file()
+    assert len(list(tmp_path.glob("artifacts/*/*/weights.safetensors"))) == 1
     assert "1/1 finished scratch_adm ph2 seed 0" in done.stderr
     assert not {"\x1b", "\r"} & set(done.stderr)
 

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import re
+import stat
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,6 +12,7 @@ from xml.etree import ElementTree
 
 import html5lib
 import pytest
+from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from orchestrator.home import Home
@@ -140,6 +143,72 @@ def test_the_sweep_stores_it_where_the_ui_looks_first(swept):
     (page,) = swept[0].artifacts.glob("*/artifacts/report.html")
     html5lib.HTMLParser(strict=True).parse(page.read_text())
     assert (page.parent / "table" / "figures" / "seeds.png").is_file()
+
+
+def mlflow_of(home):
+    """Return MLflow's own client of a home and the id of our experiment."""
+    client = MlflowClient(f"sqlite:///{home.database}")
+    return client, [client.get_experiment_by_name("hdsweep").experiment_id]
+
+
+def test_every_form_of_the_table_is_an_artifact_of_the_sweep(swept):
+    (folder,) = swept[0].artifacts.glob("*/artifacts/table")
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    forms = {f"table.{form}" for form in ("md", "tex", "csv", "parquet", "json")}
+    assert names == {*forms, "cells.json"}
+
+
+def test_mlflow_has_the_cells_as_its_table_and_a_run_for_each(swept, monkeypatch):
+    # Reading a table, MLflow looks for its runs at the address that it is set to as a whole.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{swept[0].database}")
+    (folder,) = swept[0].artifacts.glob("*/artifacts/table")
+    expected = {
+        (cell["method"], cell["target"]): (cell["mean"], cell["std"], cell["n"])
+        for cell in json.loads((folder / "table.json").read_text())["cells"]
+    }
+    assert len(expected) == 4
+    client, (experiment,) = mlflow_of(swept[0])
+    table = client.load_table(experiment, "table/cells.json", run_ids=[folder.parents[1].name])
+    rows = {
+        (row["method"], row["target"]): (row["mean"], row["std"], row["n"])
+        for _, row in table.iterrows()
+    }
+    summaries = {
+        (run.data.tags["hdsweep.method"], run.data.tags["hdsweep.target"]): tuple(
+            run.data.metrics[name] for name in ("mean", "std", "n")
+        )
+        for run in client.search_runs([experiment], "tags.`hdsweep.kind` = 'summary'")
+    }
+    assert rows.keys() == summaries.keys() == expected.keys()
+    for cell, values in expected.items():
+        assert rows[cell] == pytest.approx(values, rel=1e-9)  # pandas rounds as it reads.
+        assert summaries[cell] == values
+
+
+def test_a_run_is_tagged_with_what_it_was_and_where_it_ran(swept):
+    client, experiments = mlflow_of(swept[0])
+    runs = client.search_runs(experiments, "tags.`hdsweep.kind` = 'run'")
+    promised = {"key", "methods", "stage", "seed", "attempt", "hdsweep", "torch", "machine"}
+    for run in runs:
+        tags = {name.removeprefix("hdsweep."): value for name, value in run.data.tags.items()}
+        assert promised <= tags.keys()
+        assert ("target" in tags) == (tags["stage"] == "fine-tuning")
+        assert tags["device"] == "cpu"
+    pretrainings = [r for r in runs if r.data.tags["hdsweep.stage"] == "pretraining"]
+    kept = {path.parents[1].name for path in swept[0].artifacts.glob("*/*/weights.safetensors")}
+    # Pretrained weights always, fine-tuned ones where they are asked for.
+    assert kept == {run.info.run_id for run in pretrainings}
+    assert (len(pretrainings), len(runs)) == (2, 14)
+
+
+def test_the_report_in_the_home_is_its_owners_whatever_the_umask(swept):
+    command = [sys.executable, "-m", "orchestrator.cli", "report", "table2", "--scale", "smoke"]
+    few = ["--methods", METHODS, "--targets", "ph2,ffhq34", "--home", str(swept[0].path)]
+    subprocess.run([*command, *few], check=True, capture_output=True, umask=0)
+    reports = swept[0].path / "reports"
+    found = list(reports.rglob("*"))
+    assert any(path.name == "report.html" for path in found)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in [reports, *found]} == {0}
 
 
 def test_what_somebody_wrote_cannot_become_markup(tmp_path):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from orchestrator import tracking
+from orchestrator.errors import InputError
 from orchestrator.failures import Failure
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
@@ -213,6 +215,40 @@ def test_a_damaged_database_is_named_and_can_be_rebuilt(home, plan, pretraining)
     reconcile(moved, "--rebuild")
     assert pretraining.key in Store.read(moved).finished()
     assert len(list(moved.path.glob("mlflow.damaged-*"))) == 1
+
+
+HOLD = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_database_that_others_keep_locked_is_refused_with_who_they_are(
+    home, plan, pretraining, monkeypatch
+):
+    committed(home, plan, pretraining)
+    monkeypatch.setattr(tracking, "PATIENCE_S", 0.1)
+    moved = move_home(home)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(moved.database)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(InputError, match=f"is locked by process {holder.pid} ") as caught,
+            Store.open(moved),
+        ):
+            pass
+        assert "rebuild" not in str(caught.value)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    with Store.open(moved) as store:
+        assert store.finished().keys() == {pretraining.key}
 
 
 def test_a_damaged_artifact_is_not_taken_into_a_rebuilt_database(home, plan, pretraining):

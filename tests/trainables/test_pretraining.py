@@ -44,17 +44,53 @@ def test_accumulation_is_refused_where_it_would_change_the_batch_statistics(tiny
         tiny.spec("supervised", training=options, network=DeepLabConfig(backbone="random"))
 
 
-@pytest.mark.parametrize(
-    "compute",
-    [
-        ComputeConfig(precision="bf16"),
-        ComputeConfig(precision="fp32"),
-        ComputeConfig(channels_last=True),
-    ],
-)
-def test_other_arithmetic_trains_to_nearly_the_same_loss(tiny, tmp_path, compute):
+def test_on_a_cpu_tf32_is_fp32_to_the_bit(tiny, tmp_path):
+    plain, _ = trained(tiny, tmp_path / "plain", "hybrid")
+    other, _ = trained(tiny, tmp_path / "other", "hybrid", compute=ComputeConfig(precision="fp32"))
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_bf16_trains_to_nearly_the_same_loss_and_not_to_the_same_bits(tiny, tmp_path):
+    plain, expected = trained(tiny, tmp_path / "plain", "hybrid")
+    compute = ComputeConfig(precision="bf16")
+    other, result = trained(tiny, tmp_path / "other", "hybrid", compute=compute)
+    assert result.metrics["final_loss"] == pytest.approx(expected.metrics["final_loss"], rel=0.1)
+    assert any(not torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_channels_last_lays_out_the_weights_and_trains_to_nearly_the_same_loss(tiny, tmp_path):
     _, expected = trained(tiny, tmp_path / "plain", "hybrid")
+    compute = ComputeConfig(channels_last=True)
+    run = load("hybrid")(tiny.spec("hybrid", compute=compute), tiny.places(tmp_path, "hybrid"))
+    convolutions = [p for p in run.network.parameters() if p.dim() == 4 and p.shape[-1] == 3]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in convolutions)
     _, result = trained(tiny, tmp_path / "other", "hybrid", compute=compute)
+    assert result.metrics["final_loss"] == pytest.approx(expected.metrics["final_loss"], rel=0.1)
+
+
+def test_a_compiled_network_trains_as_the_plain_one_and_leaves_weights_of_the_same_names(
+    tiny, tmp_path, monkeypatch
+):
+    # The graph that is compiled is run as it is: generating code for it takes a minute.
+    compiled = []
+
+    def compile_only_the_graph(network):
+        compiled.append(network)
+        return torch_compile(network, backend="eager")
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_only_the_graph)
+    training = {"updates": 2, "log_every": 1}
+    plain, expected = trained(tiny, tmp_path / "plain", "diffusion", training=training)
+    other, result = trained(
+        tiny,
+        tmp_path / "other",
+        "diffusion",
+        training=training,
+        compute=ComputeConfig(compile=True),
+    )
+    assert len(compiled) == 1
+    assert other.keys() == plain.keys()
     assert result.metrics["final_loss"] == pytest.approx(expected.metrics["final_loss"], rel=0.1)
 
 
