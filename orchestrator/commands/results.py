@@ -21,6 +21,7 @@ from orchestrator.commands.common import (
     print_table,
     say,
 )
+from orchestrator.errors import InputError
 from orchestrator.home import Home
 from orchestrator.plan import load_plan
 
@@ -70,7 +71,14 @@ def report(
     table = table_of(planned, store)
     if out is not None or (store is not None and not as_json):
         folder = out or opened.path / "reports" / f"{planned.study}-{planned.scale}"
-        page, *_ = write_report(table, folder, gather(planned, store))
+        evidence = gather(planned, store)
+        try:
+            page, *_ = write_report(table, folder, evidence)
+        except OSError as error:
+            reason = f"cannot be written: {error.strerror or error}"
+            raise InputError(
+                f"the report at `{folder}` {reason}", hint="--out names a folder for it"
+            ) from error
         say(f"report: {page}")
     if as_json:
         print_json(to_records(table))
