@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import subprocess
 import sys
@@ -78,6 +79,14 @@ def test_it_fetches_nothing_and_every_reference_is_met_once(written):
     assert set(found.anchors) <= set(found.ids)
     assert set(SECTIONS) <= set(found.ids)
     assert found.without_alt == 0
+
+
+def test_the_images_of_each_part_are_on_it(written, swept):
+    splits = list(swept[0].artifacts.glob("*/artifacts/split.json"))
+    assert len(splits) == 12
+    for path in splits:
+        for part, ids in json.loads(path.read_text()).items():
+            assert f", {part}</dt><dd>{', '.join(ids)}</dd>" in written[2]
 
 
 def test_every_picture_in_it_opens(written):
