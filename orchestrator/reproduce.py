@@ -59,7 +59,7 @@ def keys_of(what: str, store: "Store", plan: Plan | None) -> list[str]:
         return [what]
     parts = what.split("/")
     if len(parts) == 3 and plan is not None and parts[2].isdigit():
-        key = plan.table.get(Cell(parts[0], parts[1], int(parts[2])))
+        key = plan.table.get(Cell(parts[0], _target(parts[1], plan), int(parts[2])))
         if key is None:
             raise InputError(f"study `{plan.study}` has no cell `{what}` at scale {plan.scale}")
         if key not in finished:
@@ -75,6 +75,12 @@ def keys_of(what: str, store: "Store", plan: Plan | None) -> list[str]:
         f"nothing stored is called `{what}`",
         hint="a key of `hdsweep plan --json`, a cell such as hybrid_ft/ph2/1, or SEARCH/TRIAL",
     )
+
+
+def _target(written: str, plan: Plan) -> str:
+    """Return the target that is meant: `PH2`, as the paper writes it, is `ph2`."""
+    alike = [target for target in plan.targets if target.casefold() == written.casefold()]
+    return alike[0] if len(alike) == 1 else written
 
 
 def made_of(key: str, store: "Store") -> dict[str, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ def _write_grid(
     columns = max(len(row) for row in rows)
     below = len(rows) * step + GAP
     lines = 1 + bool(labels)
-    size = (columns * step + GAP, below + lines * CAPTION)
+    text = f"{caption} ({GENERATED})" if generated else caption
+    # A few narrow tiles are no reason to cut what they are.
+    width = max(columns * step, GAP + ceil(ImageFont.load_default().getlength(text)))
+    size = (width + GAP, below + lines * CAPTION)
     sheet = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, tile in enumerate(row):
@@ -103,7 +107,6 @@ def _write_grid(
     draw = ImageDraw.Draw(sheet)
     for x, label in enumerate(labels):
         draw.text((GAP + x * step, below), label, fill="black")
-    text = f"{caption} ({GENERATED})" if generated else caption
     draw.text((GAP, size[1] - CAPTION), text, fill="black")
     description = PngInfo()
     description.add_text("Description", text)

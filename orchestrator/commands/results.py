@@ -71,10 +71,14 @@ def report(
     table = table_of(planned, store)
     if out is not None or (store is not None and not as_json):
         folder = out or _own_folder(opened, planned)
+        evidence = gather(planned, store)
         try:
-            page, *_ = write_report(table, folder, gather(planned, store))
+            page, *_ = write_report(table, folder, evidence)
         except OSError as error:
-            raise InputError(f"the report cannot be written: {error}") from error
+            reason = f"cannot be written: {error.strerror or error}"
+            raise InputError(
+                f"the report at `{folder}` {reason}", hint="--out names a folder for it"
+            ) from error
         say(f"report: {page}")
     if as_json:
         print_json(to_records(table))

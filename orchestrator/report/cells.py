@@ -6,7 +6,7 @@ there are of how many, why one is missing, and whether the numbers may be held a
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from orchestrator.plan import Cell as Place
 from orchestrator.plan import Plan
 from orchestrator.report.images import ImageCounts
 from orchestrator.report.statistics import Scored, scored, select, separated_best
-from orchestrator.wording import one_line
+from orchestrator.wording import in_short, one_line
 from trainables.config import Metric
 from trainables.methods import all_methods
 
@@ -28,6 +28,7 @@ BEST_RULE = (
     "bold: best of its column, where it is told from every other method that has all its seeds: "
     "paired differences over seeds and test images, Student's t, Holm-adjusted, 5 %"
 )
+MOST_MISSING = 6  # Seeds that are named of those missing for one and the same reason.
 REASONS_SHOWN = 4  # Reasons for not being comparable; the others are counted.
 
 
@@ -290,7 +291,13 @@ def _notes(
         more = len(plan.not_comparable) - len(shown)
         reasons = "; ".join([*shown, f"and {more} more"] if more > 0 else shown)
         notes.append(f"not comparable with the paper: {reasons}")
-    for cell in cells.values():
+    return notes + _missing_notes(cells.values())
+
+
+def _missing_notes(cells: Iterable[Cell]) -> list[str]:
+    """Return what is missing, a line for each reason; the records have the reason of each seed."""
+    missing: dict[str, list[str]] = {}
+    for cell in cells:
         for seed, why in cell.missing.items():
-            notes.append(f"missing: {cell.method} {cell.target} seed {seed}: {why}")
-    return notes
+            missing.setdefault(why, []).append(f"{cell.method} {cell.target} seed {seed}")
+    return [f"missing: {in_short(names, most=MOST_MISSING)}: {w}" for w, names in missing.items()]

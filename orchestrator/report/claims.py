@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from orchestrator.report.cells import Table
+from orchestrator.report.cells import Table, published
 from orchestrator.report.statistics import LEVEL, Estimate, estimate, estimate_mean, holm
 from orchestrator.report.verdicts import MARGIN
 
@@ -80,9 +80,20 @@ def _claim(table: Table, kind: _Kind, evidence: tuple[Compared, ...]) -> Claim:
         return Claim(kind.text, "not tested", evidence, "random instead of ImageNet weights")
     if any(cell.other_weights for name in names for cell in table.row(name)):
         return Claim(kind.text, "not tested", evidence, "not the published ImageNet weights")
-    if any(each.estimate is None for each in evidence):
-        return Claim(kind.text, "undecided", evidence)
-    return Claim(kind.text, kind.decide(evidence), evidence)
+    outcome: Outcome = "undecided"
+    if all(each.estimate is not None for each in evidence):
+        outcome = kind.decide(evidence)
+    elsewhere = _other_targets(table)
+    # One target is enough to fail on every target, and not to hold on it or on average.
+    if elsewhere and (kind.average or outcome != "fails"):
+        return Claim(kind.text, "not tested", evidence, f"no {', '.join(elsewhere)} in this study")
+    return Claim(kind.text, outcome, evidence)
+
+
+def _other_targets(table: Table) -> list[str]:
+    """Return the targets of the paper that a table lacks."""
+    here = {column.target for column in table.columns}
+    return [target for target in dict.fromkeys(t for _, t in published()) if target not in here]
 
 
 def _compared(table: Table, kind: _Kind) -> list[Compared]:

@@ -16,8 +16,6 @@ from orchestrator.plan import Plan, PlannedRun
 if TYPE_CHECKING:
     from orchestrator.store import Store, StoredRun
 
-VERSIONS = ("python", "torch", "torchvision", "diffusers", "transformers")
-
 
 @dataclass(frozen=True)
 class Done:
@@ -74,8 +72,8 @@ class Evidence:
     """By key."""
     groups: tuple[Group, ...] = ()
     """Runs that failed, those that failed in one and the same way together."""
-    split: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """How many images each part of a target has."""
+    split: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """The ids of the images in each part of a target."""
     diffs: Mapping[str, str] = field(default_factory=dict)
     """Changes since the commit that runs were made with, by their hash."""
 
@@ -96,6 +94,16 @@ class Evidence:
         for done in self.done.values():
             total = total.plus(done)
         return total
+
+    @property
+    def energy_told(self) -> bool:
+        """Whether the driver of any run's GPU told what it used."""
+        return any(done.joules is not None for done in self.done.values())
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether any run was trained on a GPU."""
+        return any(done.environment.get("device", "cpu") != "cpu" for done in self.done.values())
 
     def origins(self) -> dict[str, list[str]]:
         """Return the distinct values of what made the runs: code, versions, hardware."""
@@ -143,12 +151,12 @@ def _done(run: PlannedRun, stored: "StoredRun") -> Done:
     )
 
 
-def _split(every: Iterable[Done]) -> dict[str, dict[str, int]]:
-    """Return the sizes of the parts of each target; all methods and seeds share them."""
-    sizes: dict[str, dict[str, int]] = {}
+def _split(every: Iterable[Done]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return the ids in each part of each target; all methods and seeds share them."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
     for done in every:
         target, path = done.run.target, done.artifacts / "split.json"
-        if target is not None and target not in sizes and path.is_file():
+        if target is not None and target not in found and path.is_file():
             parts = json.loads(path.read_text())
-            sizes[target] = {name: len(ids) for name, ids in parts.items()}
-    return sizes
+            found[target] = {name: tuple(ids) for name, ids in parts.items()}
+    return found

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, PALE = "#222222", "#bbbbbb"
+EDGE: Mapping[str, Any] = {"mec": INK, "mew": 0.6}
+"""Of dots: some of the hues are too light to be told from paper by themselves."""
 COLOURS = {
     None: "#808080",
     "diffusion": "#0072b2",
@@ -62,6 +64,23 @@ def ranks_of(table: Table) -> Ranks | None:
     return rank(columns, seed=0) if columns else None
 
 
+def gains_of(table: Table, baseline: str) -> dict[tuple[str, str], Estimate | None]:
+    """Return how far each method is ahead of one of them, by method and target.
+
+    Empty if there is nothing to be ahead of.
+    """
+    if baseline not in table.methods or not any(c.values for c in table.row(baseline)):
+        return {}
+    return {
+        (method, column.target): estimate(
+            table.scored[method, column.target].minus(table.scored[baseline, column.target])
+        )
+        for method in table.methods
+        if method != baseline
+        for column in table.columns
+    }
+
+
 def seeds(table: Table) -> "Figure | None":
     """Return the score of every seed, a panel per target, a short line at the mean."""
     if not any(cell.values for cell in table.cells.values()):
@@ -72,32 +91,30 @@ def seeds(table: Table) -> "Figure | None":
             cell = table.cells[method, column.target]
             colour = colour_of(all_methods()[method])
             values = list(cell.values.values())
-            axes.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.75)
+            axes.plot(values, [y] * len(values), "o", color=colour, markersize=5, **EDGE)
             if cell.mean is not None:
-                axes.plot([cell.mean] * 2, [y - 0.32, y + 0.32], color=colour, linewidth=2)
+                axes.plot([cell.mean] * 2, [y - 0.32, y + 0.32], color=INK, linewidth=1.2)
             if cell.comparable and cell.published and cell.published.mean is not None:
                 axes.plot(cell.published.mean, y, "D", mfc="none", mec=INK, markersize=6)
-        axes.set(xlabel="%", title=_wrapped(column.title))
+        _named(axes, "%", column.title)
     _methods_on_y(panels[0], table, table.methods)
     return figure
 
 
 def gains(table: Table, baseline: str) -> "Figure | None":
     """Return how far each method is ahead of one of them, with 95 % intervals."""
-    others = [method for method in table.methods if method != baseline]
-    if baseline not in table.methods or not any(c.values for c in table.row(baseline)):
+    ahead = gains_of(table, baseline)
+    if not ahead:
         return None
+    others = [method for method in table.methods if method != baseline]
     figure, panels = _panels(len(table.columns), rows=len(others))
     for axes, column in zip(panels, table.columns, strict=True):
         axes.axvline(0, color=PALE, linewidth=1)
         for y, method in enumerate(others):
-            sample = table.scored[method, column.target].minus(
-                table.scored[baseline, column.target]
-            )
-            found = estimate(sample)
+            found = ahead[method, column.target]
             if found is not None:
                 _interval(axes, y, found, colour_of(all_methods()[method]))
-        axes.set(xlabel="points", title=_wrapped(column.title))
+        _named(axes, "points", column.title)
     _methods_on_y(panels[0], table, others)
     return figure
 
@@ -110,10 +127,8 @@ def ranks(table: Table, found: Ranks | None) -> "Figure | None":
     figure, (axes,) = _panels(1, rows=len(names) + 1, width=7.5)
     for y, name in enumerate(names):
         colour = colour_of(all_methods()[name])
-        axes.plot(
-            [found.low[name], found.high[name]], [y, y], color=colour, linewidth=2, alpha=0.5
-        )
-        axes.plot(found.mean[name], y, "o", color=colour, markersize=7)
+        axes.plot([found.low[name], found.high[name]], [y, y], color=INK, linewidth=1)
+        axes.plot(found.mean[name], y, "o", color=colour, markersize=7, **EDGE)
     if found.critical is not None:
         start = found.mean[names[0]]
         end, above = min(start + found.critical, len(names) + 0.5), -0.8
@@ -227,14 +242,21 @@ def _methods_on_y(axes: Any, table: Table, methods: Sequence[str], *, top: float
 def _interval(axes: Any, y: float, found: Estimate, colour: str) -> None:
     low, high = found.low, found.high
     if low is not None and high is not None and math.isfinite(high - low):
-        axes.plot([low, high], [y, y], color=colour, linewidth=2, alpha=0.5)
-    axes.plot(found.value, y, "o", color=colour, markersize=5)
+        axes.plot([low, high], [y, y], color=INK, linewidth=1)
+    axes.plot(found.value, y, "o", color=colour, markersize=5, **EDGE)
 
 
 def _label(table: Table, done: Done, method: Method) -> str:
     if done.run.pretraining:
         return f"{method.pretraining}, {method.network}"
     return table.label(method.name)
+
+
+def _named(axes: Any, unit: str, title: str) -> None:
+    """Name a panel and its axis; nothing to read a scale for has none."""
+    axes.set(xlabel=unit, title=_wrapped(title))
+    if not any(line.get_marker() == "o" and len(line.get_xdata()) for line in axes.get_lines()):
+        axes.set(xlabel="", xticks=[])
 
 
 def _wrapped(title: str) -> str:

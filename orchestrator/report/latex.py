@@ -1,9 +1,11 @@
-"""The table in LaTeX (booktabs): `\\input` it, or compile it as it is."""
+"""The table in LaTeX (booktabs), a document that pdflatex compiles as it is."""
 
+import unicodedata
 from pathlib import Path
 
 from orchestrator.report.cells import Cell, Table, method_title
 from orchestrator.report.markdown import published_text
+from orchestrator.report.verdicts import RULE, verdict
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -22,7 +24,15 @@ SPECIAL = {
     "–": "--",
     ">": r"$>$",
     "<": r"$<$",
+    "|": r"\textbar{}",
+    "[": "{[}",  # After a line's end it would begin an argument.
+    "λ": r"$\lambda$",
 }
+# What the fonts have that every LaTeX comes with.
+PLAIN = frozenset(map(chr, range(0x20, 0x7F)))
+LATIN = frozenset(map(chr, range(0xA1, 0x100))) - set("«»ÐðÞþ")
+PUNCTUATION = frozenset("–—‘’“”…")
+PRINTABLE = PLAIN | LATIN | PUNCTUATION
 
 
 def write(table: Table, path: Path) -> None:
@@ -46,14 +56,32 @@ def render(table: Table) -> str:
         for method in table.methods
         if any(cell.published for cell in table.row(method))
     ]
+    lines += _verdicts(table) if table.comparable else []
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    lines += [rf"\noindent\raggedright {escaped(note)}.\par" for note in table.notes]
+    notes = [*table.notes, RULE] if table.comparable else table.notes
+    lines += [rf"\noindent\raggedright {escaped(note)}.\par" for note in notes]
     return "\n".join([*lines, r"\end{document}", ""])
 
 
 def escaped(text: str) -> str:
-    """Return text in which LaTeX sees no command."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    """Return text in which LaTeX sees no command, and no letter that its fonts lack."""
+    return "".join(map(_escaped, unicodedata.normalize("NFC", text)))
+
+
+def _escaped(character: str) -> str:
+    if character in SPECIAL:
+        return SPECIAL[character]
+    return character if character in PRINTABLE else f"U+{ord(character):04X}"
+
+
+def _verdicts(table: Table) -> list[str]:
+    """Return what is said of each cell against the published one."""
+    lines = [r"\midrule", _line(["ours against it", *[""] * len(table.columns)])]
+    return lines + [
+        _line([method_title(method), *(verdict(cell).word for cell in table.row(method))])
+        for method in table.methods
+        if any(cell.published for cell in table.row(method))
+    ]
 
 
 def _ours(table: Table, method: str) -> str:

@@ -16,13 +16,14 @@ from markupsafe import Markup
 from orchestrator.report.cells import GENERATED, Cell, Table
 from orchestrator.report.claims import check_claims
 from orchestrator.report.evidence import Done, Evidence
-from orchestrator.report.figures import INK, PALE, ranks_of
+from orchestrator.report.figures import BASELINES, INK, PALE, gains_of, ranks_of
 from orchestrator.report.markdown import published_text
 from orchestrator.report.statistics import least_sign_test_p
 from orchestrator.report.verdicts import RULE, verdict
-from orchestrator.wording import duration
+from orchestrator.wording import duration, in_short
 
 WIDEST = 1000  # Pixels of an inlined picture.
+MOST_IDS = 400  # Of a part of a dataset; all are in the artifacts of every run.
 LONGEST_DIFF = 60_000  # Characters shown; the whole of it is an artifact of the sweep.
 CAPTIONS = {
     "seeds": "Every seed of every method, a line at the mean"
@@ -64,6 +65,10 @@ def render(table: Table, evidence: Evidence, figures: Mapping[str, str]) -> str:
         "ranks": ranks_of(table),
         "published_text": published_text,
         "raw": raw_values,
+        "each_seed": each_seed,
+        "baselines": BASELINES,
+        "gains_of": gains_of,
+        "ids": lambda part: in_short(part, most=MOST_IDS),
         "verdict": verdict,
         "rule": RULE,
         "progress": progress(table, evidence),
@@ -92,6 +97,14 @@ def raw_values(cell: Cell) -> str:
     parts = [f"seed {seed}: {value:.4f}" for seed, value in sorted(cell.values.items())]
     parts += [f"seed {seed}: {why}" for seed, why in sorted(cell.missing.items())]
     return "; ".join(parts)
+
+
+def each_seed(cell: Cell) -> str:
+    """Return the values of a cell in the order of its seeds, a dash for what is missing."""
+    if not cell.values:
+        return "–"
+    seeds = sorted({*cell.values, *cell.missing})
+    return ", ".join(f"{cell.values[s]:.2f}" if s in cell.values else "–" for s in seeds)
 
 
 def predictions(table: Table, evidence: Evidence) -> dict[str, list[tuple[str, Markup]]]:

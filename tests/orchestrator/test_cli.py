@@ -172,6 +172,22 @@ def test_a_report_of_nothing_names_every_missing_cell(tmp_path):
     assert all(cell["missing"] == dict.fromkeys("012", "not run") for cell in cells)
 
 
+def test_a_report_of_nothing_is_short(tmp_path):
+    out, _ = hdsweep("report", "table2", "--scale", "smoke", home=tmp_path / "home")
+    (line,) = (line for line in out.splitlines() if line.startswith("missing: "))
+    assert line.startswith("missing: scratch_adm ph2 seed 0, scratch_adm ph2 seed 1, ")
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_report_that_cannot_be_written_says_where(tmp_path, out):
+    (tmp_path / "file").touch()
+    asked = ("report", "table2", "--scale", "smoke", "--out", tmp_path / out)
+    _, err = hdsweep(*asked, home=tmp_path / "home", exit_code=2)
+    assert err.startswith(f"error: the report at `{tmp_path / out}` cannot be written: ")
+    assert "Traceback" not in err
+
+
 def test_status_of_nothing(tmp_path):
     out, _ = hdsweep("status", "table2", "--json", home=tmp_path / "home")
     status = json.loads(out)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.forecast import H100, forecast
-from orchestrator.frontier import Frontier
+from orchestrator.frontier import Frontier, seeds_first
 from orchestrator.plan import load_plan
 
 
@@ -91,9 +91,7 @@ def test_a_run_put_back_is_the_next(plan, remaining):
 
 
 def test_of_equal_rank_the_longest_and_no_worker_waits_for_a_rank(plan, remaining):
-    def rank(run):
-        return 0 if run.pretraining else run.seed
-
+    rank = seeds_first(plan.runs)
     order, _ = drain(Frontier(plan.runs, (), remaining, rank=rank))
     fine_tunings = [run for run in order if not run.pretraining]
     # Everything is ready in turn, so every cell has its first seed before any has its second.

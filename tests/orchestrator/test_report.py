@@ -2,9 +2,12 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,7 +17,7 @@ from orchestrator.report.cells import make_table, published
 from orchestrator.report.latex import escaped
 from orchestrator.report.latex import render as render_latex
 from orchestrator.report.markdown import render as render_markdown
-from orchestrator.report.records import to_records
+from orchestrator.report.records import to_records, write_parquet
 from orchestrator.report.terminal import render as render_terminal
 
 
@@ -62,6 +65,17 @@ def test_a_missing_seed_shows_in_print_and_is_named(demo):
     wanted = "missing: hybrid_ft ph2 seed 1: failed: diverged: loss is not finite at update 7"
     assert wanted in table.notes
     assert wanted in render_markdown(table)
+
+
+def test_seeds_missing_for_one_reason_are_one_line(demo):
+    killed = {demo.table[Cell("hybrid_ft", "ph2", seed)]: "worker lost" for seed in demo.seeds}
+    table = make_table(demo, {}, killed)
+    missing = [note for note in table.notes if note.startswith("missing: ")]
+    named = ", ".join(f"hybrid_ft ph2 seed {seed}" for seed in (0, 1, 2))
+    assert f"missing: {named}: failed: worker lost" in missing
+    # The other 162 of 165, of which six are named.
+    assert [note for note in missing if "and 156 more: not run" in note] == missing[:1]
+    assert len(missing) == 2
 
 
 def test_an_empty_cell_is_a_dash_with_its_count(demo):
@@ -176,17 +190,60 @@ def test_csv_and_parquet_hold_every_value(demo, tmp_path):
     assert [(r["method"], r["target"], r["seed"]) for r in blank] == [("hybrid_ft", "ph2", "1")]
 
 
+def test_pandas_opens_the_parquet_file(demo, tmp_path):
+    write_parquet(make_table(demo, finished(demo, all_at(demo, 50.0))), tmp_path / "table.parquet")
+    frame = pd.read_parquet(tmp_path / "table.parquet")
+    assert frame.groupby(["method", "target"]).value_percent.std().round(9).unique() == [0.1]
+
+
+def test_polars_opens_the_parquet_file(demo, tmp_path):
+    pl = pytest.importorskip("polars")
+    write_parquet(make_table(demo, finished(demo, all_at(demo, 50.0))), tmp_path / "table.parquet")
+    frame = pl.read_parquet(tmp_path / "table.parquet")
+    spread = frame.group_by("method", "target").agg(pl.col("value_percent").std())
+    assert spread["value_percent"].round(9).unique().to_list() == [0.1]
+
+
+def test_a_column_with_a_unit_is_named_with_it(demo, tmp_path):
+    write_parquet(make_table(demo, {}), tmp_path / "table.parquet")
+    types = {each.name: str(each.type) for each in pq.read_schema(tmp_path / "table.parquet")}
+    numbers = {name for name, kind in types.items() if kind == "double"}
+    assert len(numbers) == 6
+    assert all(name.endswith(("_percent", "_points")) for name in numbers)
+
+
 def test_latex_sees_no_command_of_ours():
     assert escaped("100 % of a_b & c") == r"100 \% of a\_b \& c"
 
 
-def test_the_latex_table_is_well_formed(demo, tmp_path):
+def test_letters_that_the_fonts_of_latex_lack_are_named():
+    assert escaped("Zoë: λ, ✓, \x1b, e\u0301") == r"Zoë: $\lambda$, U+2713, U+001B, é"
+
+
+def test_the_latex_table_is_well_formed(demo):
     text = render_latex(make_table(demo, finished(demo, all_at(demo, 50.0))))
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.count(" & ") for line in rows} == {5}
     assert text.count(r"\begin{") == text.count(r"\end{")
-    if shutil.which("pdflatex"):
-        (tmp_path / "table.tex").write_text(text)
-        subprocess.run(
-            ["pdflatex", "-interaction=batchmode", "table.tex"], cwd=tmp_path, check=True
-        )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_latex_compiles_what_is_written(demo, paper, tmp_path):
+    everything = " ".join(map(chr, range(0x20, 0x180))) + " λ → ∞ 中"
+    failed = {demo.table[Cell("hybrid_ft", "ph2", 1)]: everything}
+    partial = make_table(demo, finished(demo, {("hybrid_ft", "ph2"): (88.0, None, 88.4)}), failed)
+    named = replace(partial, title=f"[{everything}")
+    whole = make_table(paper, finished(paper, all_at(paper, 50.0)))
+    for name, table in (("named", named), ("whole", whole)):
+        (tmp_path / f"{name}.tex").write_text(render_latex(table))
+        # It stops at the first error, and its status says so.
+        command = ["pdflatex", "-interaction=batchmode", "-halt-on-error", f"{name}.tex"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        assert "Overfull" not in (tmp_path / f"{name}.log").read_text(errors="replace")
+
+
+def test_a_comparable_table_has_its_verdicts_in_latex(paper):
+    text = render_latex(make_table(paper, finished(paper, {("hybrid_ft", "ph2"): (91.0,) * 3})))
+    (line,) = re.findall(r"^Hybrid, fine-tuning & higher.*$", text, re.MULTILINE)
+    assert line == r"Hybrid, fine-tuning & higher & missing & missing & missing & missing \\"
+    assert "the 95 \\% interval excludes 0" in text

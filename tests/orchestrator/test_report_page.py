@@ -83,6 +83,14 @@ def test_it_fetches_nothing_and_every_reference_is_met_once(written):
     assert found.without_alt == 0
 
 
+def test_the_images_of_each_part_are_on_it(written, swept):
+    splits = list(swept[0].artifacts.glob("*/artifacts/split.json"))
+    assert len(splits) == 12
+    for path in splits:
+        for part, ids in json.loads(path.read_text()).items():
+            assert f", {part}</dt><dd>{', '.join(ids)}</dd>" in written[2]
+
+
 def test_every_picture_in_it_opens(written):
     pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', written[2])
     # Of each finished cell the predictions, and what the hybrid pretrainings draw.

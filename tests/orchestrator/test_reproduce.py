@@ -47,11 +47,16 @@ def home(swept, tmp_path):
 
 def test_a_cell_is_trained_again_to_the_same_bits_and_nothing_stored_is_touched(swept):
     before = {p: p.read_bytes() for p in swept.glob("artifacts/*/artifacts/*.json")}
-    (found,) = reproduced("hybrid_ft/ph2/0", swept)
+    (found,) = reproduced("hybrid_ft/PH2/0", swept)
     assert found["identical"]
     assert found["drift"] == found["environment"] == {}
     assert "test_jaccard" in found["metrics"]
     assert {p: p.read_bytes() for p in swept.glob("artifacts/*/artifacts/*.json")} == before
+    # All that made it: the number to the last digit, settings, data, code, hardware, start.
+    made = found["made_of"]
+    assert float(made["test_jaccard"]) == found["metrics"]["test_jaccard"]
+    assert set(made) > {"training.optimizer.lr", "dataset.fingerprint", "hdsweep", "torch"}
+    assert set(made) > {"device", "pretrained.key", "seed", "updates"}
 
 
 def test_from_scratch_its_pretraining_comes_first_and_its_weights_are_compared(swept):

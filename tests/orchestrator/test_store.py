@@ -282,6 +282,30 @@ def no_files(folder):
     """Write no file of the table."""
 
 
+def test_a_person_finds_report_and_table_first(tmp_path, plan):
+    def page_and_table(folder):
+        (folder / "report.html").write_text("page")
+        (folder / "table.md").write_text("table")
+
+    row = {"method": "hybrid_ft", "target": "ph2", "metric": "jaccard", "std": None, "n": 1}
+    with Store.open(open_home(tmp_path / "home")) as store:
+        sweep = store.begin_sweep(plan)
+        store.write_table(page_and_table, [{**row, "mean": 50.0}], "| method |")
+        client, experiment = store._client, store._experiment
+        run = client.get_run(sweep)
+        assert run.info.run_name == f"{plan.title} (smoke)"
+        assert run.data.tags["mlflow.note.content"] == "| method |"
+        names = [each.path for each in client.list_artifacts(sweep)]
+        assert (names[0], names[-1]) == ("report.html", "table")
+        # What MLflow shows as a table, and asks for under this name.
+        (logged,) = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+        assert logged == {"path": "table/cells.json", "type": "table"}
+        assert "table/cells.json" in [each.path for each in client.list_artifacts(sweep, "table")]
+        about = client.get_experiment(experiment)
+        assert about.name == "hdsweep"
+        assert "`report.html`" in about.tags["mlflow.note.content"]
+
+
 def test_summaries_are_kept_up_to_date_and_not_doubled(home, plan, pretraining):
     row = {"method": "hybrid_ft", "target": "ph2", "metric": "jaccard", "std": None, "n": 1}
     with Store.open(home) as store:

@@ -24,13 +24,13 @@ def plan(home):
     return ready_plan(make, home, lambda _: None)
 
 
-def driver(plan, store):
+def driver(plan, store, **asked):
     store.begin_sweep(plan)
     return Sweep(
         plan.runs,
         store,
         {run.key: 1.0 for run in plan.runs},
-        options=Options(devices=Devices(1, None)),
+        options=Options(devices=Devices(1, None), **asked),
         on_event=lambda _: None,
         stop=store.stop_flag(),
     )
@@ -74,6 +74,17 @@ def test_updates_between_the_last_report_and_the_checkpoint_are_counted_once(hom
         assert sweep.result.updates_redone == 3
         (key,) = (run.key for run in plan.runs)
         assert store._runs[key].tags[REDONE] == "9"
+
+
+def test_only_preemptions_are_tried_again_without_end(home, plan):
+    for kind, attempts in (("preempted", 6), ("worker_lost", 1), ("error", 1)):
+        with Store.open(home) as store:
+            sweep = driver(plan, store, retries=0)
+            for number in range(attempts):
+                begin(sweep, f"{kind} {number}")
+                sweep.lost(f"{kind} {number}", "gone", kind)
+            # Six times without a word, and as often again if it must be.
+            assert bool(sweep.result.failed) == (kind != "preempted")
 
 
 def test_a_run_that_goes_on_where_it_was_heard_of_last_loses_nothing(home, plan):
