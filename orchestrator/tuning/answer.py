@@ -101,11 +101,7 @@ class Answer:
             return 0, 0
         spent: dict[tuple[float, ...], int] = {}
         for each in self.tried:
-            shared = tuple(
-                value
-                for name, value in each.values.items()
-                if self.search.space.settings[name].startswith("pretraining.")
-            )
+            shared = tuple(each.values[name] for name in self.search.space.of_pretraining)
             reached = budgets[each.rung] if each.rung >= 0 else 0
             spent[shared] = max(spent.get(shared, 0), reached)
         return sum(spent.values()), len(spent) * budgets[-1]
