@@ -14,7 +14,7 @@ from orchestrator.settings import set_layer
 from orchestrator.stopping import Say
 from orchestrator.sweep import Options
 from orchestrator.tuning.answer import Answer, answer_of
-from orchestrator.tuning.ledger import Ledger
+from orchestrator.tuning.ledger import Ledger, failures_of_storage
 from orchestrator.tuning.pages import findings, write_pages
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import METHOD, Search
@@ -57,16 +57,17 @@ def search_and_answer(
     with Store.open(home) as store:
         ledger = Ledger(search, storage)
         say(f"search {search.name}, stored in {ledger.shown_url}")
-        sweep = run_search(
-            search,
-            ledger,
-            store,
-            options=options,
-            on_event=lambda _: None,
-            say=say,
-            notice=say,
-            home=home,
-        )
+        with failures_of_storage(ledger.shown_url):
+            sweep = run_search(
+                search,
+                ledger,
+                store,
+                options=options,
+                on_event=lambda _: None,
+                say=say,
+                notice=say,
+                home=home,
+            )
         answer = answer_of(search, ledger)
         _refuse_all_failed(answer)
         write_answer(home.path, search.name, _for_studies(answer))
