@@ -26,7 +26,6 @@ from orchestrator.sweep import Options, Sweep
 from orchestrator.tuning.ledger import SECONDS, Ledger
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import Search
-from orchestrator.wording import duration
 
 Notice = Callable[[str], None]
 """Told one line per trial that moves."""
@@ -79,7 +78,6 @@ class TuningSweep(Sweep):
         self._failed_runs: dict[str, Failure] = {}
         """By key: what failed for good in this session."""
         self._open: dict[int, OpenTrial] = {}
-        self._began, self._closed = time.monotonic(), 0
         self._width = self.devices.count
         for trial in ledger.left():
             self._begin(trial, ledger.values(trial))
@@ -230,17 +228,7 @@ class TuningSweep(Sweep):
         for state in trial.states:
             if not any(state in other.states for other in self._open.values()):
                 self._store.remove_folder(state)
-        ended = [each for each in self._ledger.trials if each.state.is_finished()]
-        best = max((each.value for each in ended if each.value is not None), default=None)
-        so_far = "" if best is None else f", best so far {best:.2f} %"
-        self._closed += 1
-        left = self._search.trials - len(ended)
-        pace = (time.monotonic() - self._began) / self._closed
-        eta = f", about {duration(pace * left)} left" if left > 0 else ""
-        self._notice(
-            f"trial {number} {_worded(trial.values)}: {how}, {detail} "
-            f"({len(ended)} of {self._search.trials}{so_far}{eta})"
-        )
+        self._notice(f"trial {number} {_worded(trial.values)}: {how}, {detail}")
 
     def _count(self, trial: OpenTrial) -> None:
         """Count what the runs of a rung took; a pretraining counts from its first update."""
