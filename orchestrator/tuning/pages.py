@@ -165,7 +165,8 @@ def curve(answer: Answer, name: str) -> "Figure":
     reference = answer.search.space.reference.get(name)
     if reference is not None:
         axes.axvline(reference, color="0.6", linestyle=":", label="the paper's")
-    axes.set(xscale="log", xlabel=name, ylabel="validation metric in %")
+    with quiet():  # One value alone spans no axis; matplotlib widens it and says so.
+        axes.set(xscale="log", xlabel=name, ylabel="validation metric in %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     return figure
