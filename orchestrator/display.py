@@ -93,12 +93,41 @@ def open_display(view: SweepView, kind: str, *, stream: TextIO | None = None) ->
         stream: standard error by default.
     """
     out = cast(TextIO, Unbreakable(stream or sys.stderr))
-    if kind == "auto":
-        able = out.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-        kind = "live" if able else "plain"
     shows = {"live": _live, "plain": _plain, "none": _silent}
-    with shows[kind](view, out) as on_event:
+    with shows[able_kind(kind, out)](view, out) as on_event:
         yield on_event
+
+
+def able_kind(kind: str, out: TextIO) -> str:
+    """Return what `auto` comes to on a stream; any other kind as it is."""
+    if kind != "auto":
+        return kind
+    able = out.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    return "live" if able else "plain"
+
+
+@contextlib.contextmanager
+def live_view(draw: Callable[[int, int], Text], out: TextIO) -> Iterator[Console]:
+    """Draw a view again and again; yields what prints above it.
+
+    Args:
+        draw: from a width and a height that it must not exceed; called from a thread of Rich's.
+    """
+    console = Console(file=out, force_terminal=True)
+
+    def drawn() -> Text:
+        width, height = console.size
+        return draw(width, height - 1)  # One line less: the cursor stands on the last.
+
+    live = Live(
+        console=console,
+        get_renderable=drawn,
+        refresh_per_second=REFRESHES_PER_SECOND,
+        redirect_stderr=False,
+    )
+    # However the sweep ends, leaving the block shows the cursor again.
+    with live, contextlib.redirect_stderr(AboveView(console)):
+        yield console
 
 
 @contextlib.contextmanager
@@ -108,30 +137,21 @@ def _silent(view: SweepView, out: TextIO) -> Iterator[OnEvent]:  # noqa: ARG001
 
 @contextlib.contextmanager
 def _live(view: SweepView, out: TextIO) -> Iterator[OnEvent]:
-    console = Console(file=out, force_terminal=True)
     glyphs = UNICODE if "utf" in out.encoding.lower() else ASCII
 
-    def draw() -> Text:
+    def draw(width: int, height: int) -> Text:
         # From a thread of Rich's, without a lock: the runs of a view are fixed and only their
         # states change, and a lock could be held when a signal handler says something.
-        width, height = console.size
-        # One line less: the cursor stands on the last.
-        return render(view, now=time.time(), width=width, height=height - 1, glyphs=glyphs)
+        return render(view, now=time.time(), width=width, height=height, glyphs=glyphs)
 
-    def on_event(event: Event) -> None:
-        view.take(event)
-        if event.kind in ("failed", "retrying"):
-            what = f"{event.run.label}: {one_line(event.message)}"
-            console.print(Text.assemble((event.kind, "bold red"), " ", what))
+    with live_view(draw, out) as console:
 
-    live = Live(
-        console=console,
-        get_renderable=draw,
-        refresh_per_second=REFRESHES_PER_SECOND,
-        redirect_stderr=False,
-    )
-    # However the sweep ends, leaving the block shows the cursor again.
-    with live, contextlib.redirect_stderr(AboveView(console)):
+        def on_event(event: Event) -> None:
+            view.take(event)
+            if event.kind in ("failed", "retrying"):
+                what = f"{event.run.label}: {one_line(event.message)}"
+                console.print(Text.assemble((event.kind, "bold red"), " ", what))
+
         yield on_event
 
 

@@ -39,6 +39,7 @@ KIND, KEY, ATTEMPT = "hdsweep.kind", "hdsweep.key", "hdsweep.attempt"
 FAILURE, MESSAGE, SITE = "hdsweep.failure", "hdsweep.message", "hdsweep.failure_site"
 REDONE = "hdsweep.updates_redone"
 SWEEP, SUMMARY, GROUP = "hdsweep.sweep", "hdsweep.summary", "hdsweep.group"
+USES = "hdsweep.uses."  # And a step; the keys of the runs that a group needs there.
 PARENT = "mlflow.parentRunId"
 PAGE = "report.html"
 CODE = "sources"  # Folder of a sweep's artifacts: changes since the commit, as patches.
@@ -371,10 +372,12 @@ class Store:
         if known is None:
             labels |= {KIND: "group", GROUP: name, **({PARENT: parent} if parent else {})}
             known = self._create(title, labels)
-            self._log(known.run_id, params=params)
         elif known.status != "RUNNING":
             self._log(known.run_id, tags=labels)
             self._client.update_run(known.run_id, status="RUNNING")
+        if params and not known.has_params:
+            # Of a group that is there too: a driver may have been killed in between.
+            self._log(known.run_id, params=params)
         self._groups[name] = known.now(status="RUNNING", tags=labels)
         return known.run_id
 
@@ -383,14 +386,18 @@ class Store:
         return self._groups[name].run_id
 
     def below_group(self, name: str) -> list[str]:
-        """Return the keys of the finished runs that are nested under a group; none without it."""
+        """Return the keys of the finished runs that a group is made of; none without it.
+
+        Those nested under it, and those that it shares with other groups.
+        """
         known = self._groups.get(name)
+        if known is None:
+            return []
+        shared = " ".join(v for tag, v in known.tags.items() if tag.startswith(USES)).split()
         return [
             key
             for key, run in self._runs.items()
-            if known is not None
-            and run.status == "FINISHED"
-            and run.tags.get(PARENT) == known.run_id
+            if run.status == "FINISHED" and (key in shared or run.tags.get(PARENT) == known.run_id)
         ]
 
     def group_has_ended(self, name: str) -> bool:
@@ -403,6 +410,12 @@ class Store:
         folder = self._artifacts_of(self._groups[name].run_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def note_use(self, name: str, keys: Sequence[str], *, step: int) -> None:
+        """Note which runs a group needs at a step: one run may serve several groups."""
+        known, tags = self._groups[name], {f"{USES}{step}": " ".join(keys)}
+        self._log(known.run_id, tags=tags)
+        self._groups[name] = known.now(tags=tags)
 
     def log_to_group(self, name: str, metrics: Mapping[str, float], *, step: int) -> None:
         """Log values of a group; a name and step that was logged before is left as it is."""

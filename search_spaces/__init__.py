@@ -7,6 +7,7 @@ A file defines `SPACE`. Adding a space is adding a file here, or naming one outs
 import hashlib
 import importlib.util
 import json
+import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +48,13 @@ class SearchSpace:
     @property
     def pretrains(self) -> bool:
         """Whether a trial has a pretraining of its own, which rungs can cut short."""
-        return any(path.startswith("pretraining.") for path in self.settings.values())
+        return bool(self.of_pretraining)
+
+    @property
+    def of_pretraining(self) -> tuple[str, ...]:
+        """The parameters on which the pretraining depends: all but those of the fine-tuning."""
+        paths = self.settings.items()
+        return tuple(name for name, path in paths if not path.startswith("fine_tuning."))
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +70,8 @@ class SearchSpace:
         """Return the space with other bounds of its first continuous parameter.
 
         Raises:
-            SpaceError: if the bounds are upside down or not positive, or there is nothing to bound.
+            SpaceError: if the bounds are upside down, not positive or not finite, or there is nothing
+                to bound.
         """
         if low is None and high is None:
             return self
@@ -71,9 +79,9 @@ class SearchSpace:
             raise SpaceError(f"space `{self.name}` has no continuous parameter to bound")
         name, ends = next(iter(self.bounds.items()))
         new = (ends[0] if low is None else low, ends[1] if high is None else high)
-        if not 0 < new[0] < new[1]:
+        if not 0 < new[0] < new[1] < math.inf:
             raise SpaceError(
-                f"bounds of {name} must ascend from above 0, got {new[0]} to {new[1]}"
+                f"bounds of {name} must ascend from above 0 and be finite, got {new[0]} to {new[1]}"
             )
         grid = self.grid
         if grid and name in grid:

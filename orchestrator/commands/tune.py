@@ -15,6 +15,7 @@ from orchestrator.commands.common import (
     print_json,
     say,
 )
+from orchestrator.errors import InputError
 from orchestrator.home import open_home
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def tune(
         typer.Option(min=1, help="Memory in GB of a cluster's GPUs that are not there yet."),
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
+    progress: Annotated[str, typer.Option(help="auto, live, plain or none.")] = "auto",
     home: HomeOption = DEFAULT_HOME,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
@@ -67,12 +69,15 @@ def tune(
 
     Interrupted, the same command goes on. Test images are never read.
     """
+    from orchestrator.display import KINDS
     from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
     from orchestrator.tracking_server import choose
     from orchestrator.tuning.command import search_and_answer
     from orchestrator.tuning.search import make_search
 
+    if progress not in KINDS:
+        raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
     path = home.expanduser().absolute()
 
     def make() -> "Search":
@@ -108,6 +113,7 @@ def tune(
             devices=devices(address, workers=workers, gpu_gb=gpu_gb),
             retries=retries,
         ),
+        progress=progress,
         say=say,
     )
     if as_json:

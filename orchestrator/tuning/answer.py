@@ -76,11 +76,17 @@ class Answer:
     @property
     def reference(self) -> Tried | None:
         """The complete trial of the paper's own values, if there is one."""
+        return next(filter(self._is_reference, self.complete), None)
+
+    @property
+    def stopped_reference(self) -> Tried | None:
+        """The trial of the paper's own values, if it was stopped early: its regret is not known."""
+        stopped = (each for each in self.tried if each.state == "pruned")
+        return next(filter(self._is_reference, stopped), None)
+
+    def _is_reference(self, tried: Tried) -> bool:
         wanted = self.search.space.reference
-        for each in self.complete:
-            if all(math.isclose(each.values[n], v, rel_tol=SAME) for n, v in wanted.items()):
-                return each
-        return None
+        return all(math.isclose(tried.values[n], v, rel_tol=SAME) for n, v in wanted.items())
 
     def best_for(self, target: str) -> Tried | None:
         """Return the complete trial that is best on one target."""
@@ -101,11 +107,7 @@ class Answer:
             return 0, 0
         spent: dict[tuple[float, ...], int] = {}
         for each in self.tried:
-            shared = tuple(
-                value
-                for name, value in each.values.items()
-                if self.search.space.settings[name].startswith("pretraining.")
-            )
+            shared = tuple(each.values[name] for name in self.search.space.of_pretraining)
             reached = budgets[each.rung] if each.rung >= 0 else 0
             spent[shared] = max(spent.get(shared, 0), reached)
         return sum(spent.values()), len(spent) * budgets[-1]

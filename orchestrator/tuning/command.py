@@ -14,7 +14,8 @@ from orchestrator.settings import set_layer
 from orchestrator.stopping import Say
 from orchestrator.sweep import Options
 from orchestrator.tuning.answer import Answer, answer_of
-from orchestrator.tuning.ledger import Ledger
+from orchestrator.tuning.ledger import Ledger, failures_of_storage
+from orchestrator.tuning.live import SearchView, open_search_display
 from orchestrator.tuning.pages import findings, write_pages
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import METHOD, Search
@@ -38,12 +39,14 @@ def search_and_answer(
     *,
     storage: str | None,
     options: Options,
+    progress: str,
     say: Say,
 ) -> TuneOutcome:
     """Make the trials that are missing, store the answer, and return it.
 
     Args:
         make: makes the search anew, so that the fingerprints of data that was just made come in.
+        progress: one of `display.KINDS`.
 
     Raises:
         InputError: if data is missing, or the search was begun otherwise.
@@ -57,16 +60,20 @@ def search_and_answer(
     with Store.open(home) as store:
         ledger = Ledger(search, storage)
         say(f"search {search.name}, stored in {ledger.shown_url}")
-        sweep = run_search(
-            search,
-            ledger,
-            store,
-            options=options,
-            on_event=lambda _: None,
-            say=say,
-            notice=say,
-            home=home,
+        display = open_search_display(
+            SearchView(search, ledger.trials), lambda: ledger.trials, progress
         )
+        with failures_of_storage(ledger.shown_url), display as (on_event, notice):
+            sweep = run_search(
+                search,
+                ledger,
+                store,
+                options=options,
+                on_event=on_event,
+                say=say,
+                notice=notice,
+                home=home,
+            )
         answer = answer_of(search, ledger)
         _refuse_all_failed(answer)
         write_answer(home.path, search.name, _for_studies(answer))

@@ -4,6 +4,7 @@ Ray Tune runs them as it runs a table's. A trial is open from the question to th
 open as there are workers, so that with one worker the search is sequential and repeatable.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from statistics import fmean
 import optuna
 
 from orchestrator.attempts import Attempt
-from orchestrator.errors import HdsweepError
 from orchestrator.events import OnEvent
 from orchestrator.failures import Failure
 from orchestrator.home import Home
@@ -23,17 +23,12 @@ from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
 from orchestrator.store import Store, StoredRun
 from orchestrator.sweep import Options, Sweep
-from orchestrator.tuning.ledger import Ledger
+from orchestrator.tuning.ledger import SECONDS, Ledger
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import Search
-from orchestrator.wording import duration
 
 Notice = Callable[[str], None]
 """Told one line per trial that moves."""
-
-
-class AllTrialsFailedError(HdsweepError):
-    """No trial of a search came to a value."""
 
 
 @dataclass
@@ -51,6 +46,11 @@ class OpenTrial:
     """Training states that its rungs left."""
     seconds: dict[str, float] = field(default_factory=dict)
     """What its fine-tunings took, by key, and its pretraining, all rungs together."""
+
+    @property
+    def cost(self) -> float:
+        """Device-seconds so far."""
+        return sum(self.seconds.values())
 
 
 class TuningSweep(Sweep):
@@ -78,7 +78,6 @@ class TuningSweep(Sweep):
         self._failed_runs: dict[str, Failure] = {}
         """By key: what failed for good in this session."""
         self._open: dict[int, OpenTrial] = {}
-        self._began, self._closed = time.monotonic(), 0
         self._width = self.devices.count
         for trial in ledger.left():
             self._begin(trial, ledger.values(trial))
@@ -154,6 +153,8 @@ class TuningSweep(Sweep):
         trial = self._open[number]
         trial.rung = rung
         trial.pretraining, trial.fine_tunings = self._search.runs(trial.values, rung)
+        runs = (trial.pretraining, *trial.fine_tunings)
+        self._record.uses(number, rung, [run.key for run in runs])
         if rung + 1 < self._search.rungs:
             trial.states.append(self._state_of(trial.pretraining.key))
         # Fine-tunings that are stored need no pretraining any more.
@@ -170,7 +171,7 @@ class TuningSweep(Sweep):
         self._planned |= {run.key for run in fresh}
         self.result.planned += len(fresh)
         self.result.reused += 1 + len(trial.fine_tunings) - len(missing)
-        for run in (trial.pretraining, *trial.fine_tunings):
+        for run in runs:
             if run.key in self._stored:
                 self._artifacts[run.key] = self._stored[run.key].artifacts
                 self._frontier.note_finished(run.key)
@@ -185,6 +186,10 @@ class TuningSweep(Sweep):
         by_target = self._by_target(trial)
         self._count(trial)
         value = aggregate(by_target, self._search.objective)
+        if not math.isfinite(value):
+            # At any rung: a pruner would take it for a bad value, and the trial for stopped.
+            self._give_up(number, f"its value is {value}", f"its value is {value}")
+            return
         self._ledger.note(
             trial.trial, f"rung_{trial.rung}", {t: list(v) for t, v in by_target.items()}
         )
@@ -194,6 +199,7 @@ class TuningSweep(Sweep):
             f" at {self._updates_of(trial)}" if self._search.rungs > 1 else ""
         )
         if stops:
+            self._ledger.note(trial.trial, SECONDS, trial.cost)
             self._ledger.prune(trial.trial)
             self._close(number, "stopped", shown)
         elif trial.rung + 1 < self._search.rungs:
@@ -201,14 +207,20 @@ class TuningSweep(Sweep):
             self._enter(number, trial.rung + 1)
             return
         else:
+            self._ledger.note(trial.trial, SECONDS, trial.cost)
             self._ledger.complete(trial.trial, value)
             self._close(number, "complete", shown)
-        self._record.told(number, self._ledger, seconds=sum(trial.seconds.values()))
+        self._record.told(number, self._ledger)
 
     def _fail(self, number: int, run: PlannedRun, failure: Failure) -> None:
         """Let a trial fail because of one of its runs."""
-        self._ledger.fail(self._open[number].trial, f"{failure.kind}: {failure.message}")
-        self._close(number, "failed", f"{run.label}: {failure}")
+        self._give_up(number, f"{failure.kind}: {failure.message}", f"{run.label}: {failure}")
+
+    def _give_up(self, number: int, reason: str, shown: str) -> None:
+        trial = self._open[number]
+        self._ledger.note(trial.trial, SECONDS, trial.cost)
+        self._ledger.fail(trial.trial, reason)
+        self._close(number, "failed", shown)
         self._record.told(number, self._ledger)
 
     def _close(self, number: int, how: str, detail: str) -> None:
@@ -216,17 +228,7 @@ class TuningSweep(Sweep):
         for state in trial.states:
             if not any(state in other.states for other in self._open.values()):
                 self._store.remove_folder(state)
-        ended = [each for each in self._ledger.trials if each.state.is_finished()]
-        best = max((each.value for each in ended if each.value is not None), default=None)
-        so_far = "" if best is None else f", best so far {best:.2f} %"
-        self._closed += 1
-        left = self._search.trials - len(ended)
-        pace = (time.monotonic() - self._began) / self._closed
-        eta = f", about {duration(pace * left)} left" if left > 0 else ""
-        self._notice(
-            f"trial {number} {_worded(trial.values)}: {how}, {detail} "
-            f"({len(ended)} of {self._search.trials}{so_far}{eta})"
-        )
+        self._notice(f"trial {number} {_worded(trial.values)}: {how}, {detail}")
 
     def _count(self, trial: OpenTrial) -> None:
         """Count what the runs of a rung took; a pretraining counts from its first update."""

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import InputError
+from orchestrator.errors import HdsweepError, InputError
 from orchestrator.tuning.search import REDUCTION, Search
 from trainables.keys import derive_seed
 
-REASON, DECISION = "reason", "decision_"
+REASON, DECISION, SECONDS = "reason", "decision_", "seconds"
 STARTUP = 4  # Points drawn at random before a model is fitted.
 MOST_REPEATED = 20  # Draws in a row that repeat an earlier point; the space is exhausted then.
 
@@ -60,9 +61,9 @@ class Ledger:
                 load_if_exists=True,
             )
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"the storage of the search, {self.shown_url}, cannot be opened: {reason}",
+                f"the storage of the search, {self.shown_url}, cannot be opened: "
+                f"{_first_line(error)}",
                 hint="another --storage, or an Optuna as new as the one that wrote it",
             ) from error
         _check_same(self.study, search)
@@ -206,18 +207,25 @@ def journal_of(search: Search) -> Path:
     return search.home / "tuning" / f"{search.name}.journal"
 
 
-def find_journal(home: Path, name: str) -> Path:
-    """Return the journal of a search by its name.
+@contextlib.contextmanager
+def failures_of_storage(url: str) -> Iterator[None]:
+    """Tell in a line that a storage which could be opened failed later, whatever wraps its error.
 
     Raises:
-        InputError: if there is none.
+        HdsweepError: if it did; what was told until then is stored.
     """
-    path = home / "tuning" / f"{name}.journal"
-    if not path.is_file():
-        names = sorted(each.stem for each in (home / "tuning").glob("*.journal"))
-        known = f"searches are {', '.join(names)}" if names else "nothing was tuned in this home"
-        raise InputError(f"no search `{name}`", hint=known)
-    return path
+    try:
+        yield
+    except Exception as error:
+        inner: BaseException | None = error
+        while inner is not None and not isinstance(inner, StorageInternalError):
+            inner = inner.__cause__ or inner.__context__
+        if inner is None:
+            raise
+        raise HdsweepError(
+            f"the storage of the search, {url}, failed: {_first_line(inner.__cause__ or inner)}",
+            hint="once it can be written again, the same command goes on where it stopped",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -239,6 +247,10 @@ def _storage(url: str) -> Any:
     if path.exists():
         _mend(path)
     return JournalStorage(JournalFileBackend(url))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _without_password(url: str) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import html
 import io
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -68,27 +69,40 @@ def findings(answer: Answer) -> list[str]:
             "Ahead of all others that had their whole budget by more than the seed noise of "
             f"{answer.noise:.2f} points."
         )
-    if answer.reference is not None and answer.reference is not best:
-        behind = (best.value or 0) - (answer.reference.value or 0)
-        lines.append(
-            f"The paper's own ({_values(answer.reference)}) is {behind:.2f} points behind."
-        )
-    elif answer.reference is best:
-        lines.append("That is the paper's own value.")
+    lines += _of_the_paper(answer, best)
     if len(answer.search.targets) > 1:
-        for target in answer.search.targets:
-            own = answer.best_for(target)
-            assert own is not None
-            lines.append(
-                f"{target} alone would take {_values(own)}; the shared choice costs it "
-                f"{answer.regret(best, target):.2f} points."
-            )
+        lines += [_of_target(answer, best, target) for target in answer.search.targets]
     flags = " ".join(f"--set {each}" for each in answer.search.settings(dict(best.values)))
     lines.append(
         f"To use it: `{flags}`, or `hdsweep run table2 --from-tune {answer.search.name}`."
     )
     assert space.reference
     return lines
+
+
+def _of_the_paper(answer: Answer, best: Tried) -> list[str]:
+    """Return how far the paper's own values are behind, as far as that is known."""
+    reference, stopped = answer.reference, answer.stopped_reference
+    if reference is best:
+        return ["That is the paper's own value."]
+    if reference is not None:
+        behind = (best.value or 0) - (reference.value or 0)
+        return [f"The paper's own ({_values(reference)}) is {behind:.2f} points behind."]
+    if stopped is not None:
+        updates = answer.search.budgets[stopped.rung]
+        named = f"The paper's own ({_values(stopped)})"
+        return [f"{named} was stopped at {updates} updates: how far behind it ends is not known."]
+    return []
+
+
+def _of_target(answer: Answer, best: Tried, target: str) -> str:
+    """Return what a target alone would take, and what it costs it to share one value."""
+    own = answer.best_for(target)
+    assert own is not None
+    costs = f"the shared choice costs it {answer.regret(best, target):.2f} points"
+    if answer.reference is not None and answer.reference is not best:
+        costs += f", the paper's own {answer.regret(answer.reference, target):.2f}"
+    return f"{target} alone would take {_values(own)}; {costs}."
 
 
 def notes(answer: Answer) -> list[str]:
@@ -127,7 +141,7 @@ def curve(answer: Answer, name: str) -> "Figure":
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     done = sorted(answer.complete, key=lambda each: each.values[name])
-    for colour, target in zip(COLOURS, answer.search.targets, strict=False):
+    for colour, target in zip(cycle(COLOURS), answer.search.targets, strict=False):
         x = [each.values[name] for each in done]
         rows = [each.by_target[target] for each in done]
         axes.plot(x, [fmean(row) for row in rows], "o-", color=colour, label=target)
@@ -151,7 +165,8 @@ def curve(answer: Answer, name: str) -> "Figure":
     reference = answer.search.space.reference.get(name)
     if reference is not None:
         axes.axvline(reference, color="0.6", linestyle=":", label="the paper's")
-    axes.set(xscale="log", xlabel=name, ylabel="validation metric in %")
+    with quiet():  # One value alone spans no axis; matplotlib widens it and says so.
+        axes.set(xscale="log", xlabel=name, ylabel="validation metric in %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     return figure

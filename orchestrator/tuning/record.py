@@ -1,12 +1,12 @@
 """A search in MLflow: a run for the search, one below it for each trial, the trial's runs below that."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from optuna.trial import TrialState
 
 from orchestrator.store import Store
-from orchestrator.tuning.ledger import REASON, Ledger
+from orchestrator.tuning.ledger import REASON, SECONDS, Ledger
 from orchestrator.tuning.search import Search
 
 STATUS = {
@@ -55,6 +55,10 @@ class Record:
             params=values,
         )
 
+    def uses(self, number: int, rung: int, keys: Sequence[str]) -> None:
+        """Record of which runs a trial is made at a rung."""
+        self._store.note_use(self._name(number), keys, step=rung)
+
     def report(
         self,
         number: int,
@@ -69,13 +73,14 @@ class Record:
         metrics |= {f"val_{name}": sum(vs) / len(vs) for name, vs in by_target.items()}
         self._store.log_to_group(self._name(number), metrics, step=step)
 
-    def told(self, number: int, ledger: Ledger, *, seconds: float | None = None) -> None:
+    def told(self, number: int, ledger: Ledger) -> None:
         """Record what Optuna was told about a trial, and the device-seconds that it took."""
         trial = next(each for each in ledger.trials if each.number == number)
         tags = {"hdsweep.state": trial.state.name}
         if REASON in trial.user_attrs:
             tags["hdsweep.message"] = str(trial.user_attrs[REASON])
-        if seconds is not None:
+        if SECONDS in trial.user_attrs:
+            seconds = float(trial.user_attrs[SECONDS])
             self._store.log_to_group(self._name(number), {"seconds": seconds}, step=0)
         self._store.end_group(self._name(number), STATUS[trial.state], tags)
 

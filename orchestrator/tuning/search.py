@@ -25,7 +25,7 @@ Objective = Literal["mean", "worst-target"]
 
 REDUCTION = 3  # From rung to rung the budget grows by this factor.
 RUNGS = 3
-SEED_OFFSET = 1000  # Tuning seeds start here: no table has so many seeds.
+SEED_OFFSET = 1000  # Tuning seeds start here, or above the study's own where those are higher.
 METHOD = "hybrid_ft"
 VALIDATION = "finetune_validation"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # It becomes the name of a file.
@@ -157,11 +157,8 @@ def make_search(
         )
     if trials < 1:
         raise InputError(f"--trials {trials}: a search has at least one")
-    if sampler == "grid" and known.grid is None:
-        raise InputError(
-            f"space `{known.name}` is continuous and has no grid for --sampler grid",
-            hint="tpe, gp, random and cmaes search ranges",
-        )
+    if sampler == "grid":
+        _check_grid(known)
     if not known.pretrains and chosen != "none":
         raise InputError(
             f"space `{known.name}` shares one pretraining, there is nothing for --scheduler "
@@ -169,6 +166,7 @@ def make_search(
             hint="--scheduler none",
         )
     where = _source(checked, source)
+    first_seed = max(SEED_OFFSET, max(checked.seeds) + 1)
     search = Search(
         space=known,
         study=checked,
@@ -179,7 +177,7 @@ def make_search(
         scheduler=chosen,  # type: ignore[arg-type]
         objective=objective,  # type: ignore[arg-type]
         trials=trials if sampler != "grid" else min(trials, _grid_size(known)),
-        seeds=tuple(range(SEED_OFFSET, SEED_OFFSET + seeds)),
+        seeds=tuple(range(first_seed, first_seed + seeds)),
         seed=seed,
         overrides=tuple(overrides),
         home=home,
@@ -204,6 +202,17 @@ def _space(name: str, low: float | None, high: float | None) -> SearchSpace:
 def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InputError(f"{flag} {value}: must be one of {', '.join(known)}")
+
+
+def _check_grid(space: SearchSpace) -> None:
+    hint = "tpe, gp, random and cmaes search ranges"
+    if space.grid is None:
+        raise InputError(
+            f"space `{space.name}` is continuous and has no grid for --sampler grid", hint=hint
+        )
+    for name, values in space.grid.items():
+        if not values:
+            raise InputError(f"no value of the grid of {name} lies between the bounds", hint=hint)
 
 
 def _grid_size(space: SearchSpace) -> int:

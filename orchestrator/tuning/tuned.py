@@ -1,9 +1,9 @@
 """The answer of a search as a study uses it: `hdsweep run table2 --from-tune NAME`.
 
 Each search leaves its answer as a small file in the home, so that planning needs no Optuna. What was
-tuned is set for what it was tuned for and nothing else: a setting of the pretraining for the source, one
-of the fine-tuning for the method; and the plan says so, with what the tuning took, since the other rows
-were not tuned.
+tuned is set for all that a study can set it for alone: a setting of the pretraining for the source, one of
+the fine-tuning for the method; and the plan says so, with what the tuning took, since the other rows were
+not tuned.
 """
 
 import json
@@ -18,6 +18,7 @@ from orchestrator.settings import Layer
 from orchestrator.study import Study
 
 METHOD = "hybrid_ft"
+ONLY_HYBRID = ("pretraining.mask_weight",)  # Other pretrainings do not read it.
 
 
 def answer_file(home: Path, name: str) -> Path:
@@ -60,12 +61,22 @@ def with_tuned(study: Study, home: Path | None, name: str) -> tuple[Study, str]:
 
 
 def _sentence(name: str, answer: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{path} = {value:.3g}" for path, value in answer["settings"].items())
+    source, settings = answer["source"], answer["settings"].items()
+    values = ", ".join(f"{_who(path, source)} {path} = {value:.3g}" for path, value in settings)
     cost = f", {answer['updates']:,} pretraining updates" if answer["updates"] else ""
     return (
-        f"hybrid rows on {answer['source']} use {values} from the search {name} "
+        f"{values}: from the search {name} on {source} to {', '.join(answer['targets'])} "
         f"({answer['trials']} trials{cost}, validation images only); no other row was tuned"
     )
+
+
+def _who(path: str, source: str) -> str:
+    """Return which rows use what was tuned, and the verb: more of them than it was tuned for."""
+    if path in ONLY_HYBRID:
+        return f"hybrid rows on {source} use"
+    if path.startswith("pretraining."):
+        return f"all rows pretrained on {source} use"
+    return f"{METHOD} uses on every target"
 
 
 def _read(home: Path | None, name: str) -> dict[str, Any]:

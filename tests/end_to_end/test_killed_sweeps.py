@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
+
+from tests.end_to_end.processes import workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -61,30 +62,6 @@ def wait_until(condition, driver):
         assert driver.poll() is None, "the sweep ended before it could be killed"
         time.sleep(0.02)
     return answer
-
-
-def workers_of(driver):
-    """Return the processes of the trainables that descend from the driver."""
-    parents = {}
-    names = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = status.read_text()
-            title = (status.parent / "cmdline").read_text().split("\0")[0]
-        except OSError:
-            continue
-        pid = int(status.parent.name)
-        parents[pid] = int(text.rpartition(")")[2].split()[1])
-        names[pid] = title
-
-    def descends(pid):
-        while pid in parents:
-            if pid == driver.pid:
-                return True
-            pid = parents[pid]
-        return False
-
-    return [p for p, name in names.items() if name.startswith("ray::RunTrainable") and descends(p)]
 
 
 def start(home):

@@ -9,15 +9,31 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
 
 import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.end_to_end.processes import workers_of
+
 pytestmark = pytest.mark.slow
 
 TRIALS = 4
+KILLS = 10
 PATIENCE_S = 240
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill."""
+
+    finished: int
+    """Runs that have finished."""
+    delay: float
+    """Seconds after that."""
 
 
 def command(verb, *arguments, home):
@@ -38,9 +54,9 @@ def tune(home, *arguments, exit_code=0, trials=TRIALS):
     return json.loads(done.stdout.splitlines()[-1]) if done.stdout else done.stderr
 
 
-def stored(home):
+def stored(home, name="lambda-*"):
     """Return the trials as plain Optuna reads them."""
-    (journal,) = home.glob("tuning/*.journal")
+    (journal,) = home.glob(f"tuning/{name}.journal")
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
     storage = optuna.storages.JournalStorage(backend)
     (name,) = optuna.get_all_study_names(storage)
@@ -67,6 +83,7 @@ def test_every_trial_is_told_to_optuna_and_nested_in_mlflow(undisturbed):
     assert all(trial.state.is_finished() for trial in trials)
     assert trials[0].params == {"lambda": 1e-4}
     groups = tracked(home)
+    assert all(trial.user_attrs["seconds"] > 0 for trial in trials)
     (parent,) = (run for run in groups if "hdsweep.trial" not in run.data.tags)
     children = [run for run in groups if "hdsweep.trial" in run.data.tags]
     assert len(children) == TRIALS
@@ -106,31 +123,70 @@ def test_two_searches_of_one_seed_and_one_worker_are_one(undisturbed, tmp_path):
     assert one == other
 
 
-def test_killed_and_gone_on_with_it_ends_as_if_nothing_had_been(undisturbed, tmp_path):
-    home, summary = undisturbed
+def start(home):
     told = ("lambda", "--source", "isic2018", "--targets", "ph2", "--trials", TRIALS)
-    for finished in (1, 3, 6):
-        driver = subprocess.Popen(
-            command("tune", *told, "--workers", 1, "--seeds", 1, home=tmp_path),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + PATIENCE_S
-        while len(list(tmp_path.glob("artifacts/*/artifacts/result.json"))) < finished:
-            assert driver.poll() is None, "the search ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
+    return subprocess.Popen(
+        command("tune", *told, "--workers", 1, "--seeds", 1, "--retries", KILLS, home=home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_until(condition, driver):
+    """Return the first truthy answer of the condition."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (answer := condition()):
+        assert driver.poll() is None, "the search ended before it could be killed"
+        assert time.monotonic() < deadline, "the search did not get that far"
+        time.sleep(0.02)
+    return answer
+
+
+def kill_at(moment, home, driver, *, whole):
+    """Kill the driver, or the worker alone, at some time after so many runs have finished."""
+    results = "artifacts/*/artifacts/result.json"
+    wait_until(lambda: len(list(home.glob(results))) >= moment.finished, driver)
+    time.sleep(moment.delay)
+    if whole:
+        driver.kill()
+        driver.communicate()
+        return
+    (worker, *_) = wait_until(lambda: workers_of(driver), driver)
+    with suppress(ProcessLookupError):  # Ray may have ended it just now: lost all the same.
+        os.kill(worker, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_killed_ten_times_it_ends_as_if_nothing_had_been(seed, undisturbed, tmp_path):
+    # The driver or its worker, at random; Ctrl-C at last. Other seeds are other moments.
+    home, summary = undisturbed
+    random = Random(seed)
+    driver_dies = random.sample([True] * 4 + [False] * 6, KILLS)
+    driver = start(tmp_path)
+    for number, whole in enumerate(driver_dies):
+        moment = Moment(finished=number, delay=random.uniform(0.0, 1.0))
+        kill_at(moment, tmp_path, driver, whole=whole)
+        if whole:
+            driver = start(tmp_path)
+    wait_until(lambda: workers_of(driver), driver)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 130, errors.decode()[-3000:]
     found = tune(tmp_path)
     assert found["value"] == summary["value"]
     one, other = (
         [(t.params, t.state, t.intermediate_values) for t in stored(h)] for h in (home, tmp_path)
     )
     assert one == other
-    states = [run.info.status for run in tracked(tmp_path)]
-    assert "RUNNING" not in states
-    assert "KILLED" not in states
+    groups = tracked(tmp_path)
+    assert {run.info.status for run in [*groups, *tracked(tmp_path, "run")]} == {"FINISHED"}
+    states = {
+        int(run.data.tags["hdsweep.trial"]): run.data.tags["hdsweep.state"]
+        for run in groups
+        if "hdsweep.trial" in run.data.tags
+    }
+    assert states == {trial.number: trial.state.name for trial in stored(tmp_path)}
+    assert len(groups) == len(states) + 1 == TRIALS + 1
 
 
 def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undisturbed):
@@ -161,16 +217,36 @@ def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undist
     assert "no other row was tuned" in " ".join(shown.stdout.split())
 
 
-def test_a_trial_is_replayed_to_the_same_bits(undisturbed):
-    home, summary = undisturbed
-    trial = f"{summary['search']}/0"
+def replayed(home, trial):
+    """Train the runs of a trial again and return whether each is the same to the last bit."""
     command_line = [sys.executable, "-m", "orchestrator.cli", "reproduce", trial, "--json"]
     done = subprocess.run(
         [*command_line, "--home", str(home)], check=True, capture_output=True, text=True
     )
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == 4  # A pretraining and a fine-tuning at each of two rungs.
-    assert all(each["identical"] for each in found)
+    return [json.loads(line)["identical"] for line in done.stdout.splitlines()]
+
+
+def test_a_trial_is_replayed_to_the_same_bits(undisturbed):
+    home, summary = undisturbed
+    # A pretraining and a fine-tuning at each of two rungs.
+    assert replayed(home, f"{summary['search']}/0") == [True] * 4
+
+
+def test_several_workers_store_every_suggestion_and_every_trial_is_replayed(undisturbed):
+    # Random, so that nothing but the storage holds what was proposed to whom.
+    home, _ = undisturbed
+    told = ("--name", "several", "--sampler", "random", "--workers", 2)
+    summary = tune(home, *told, trials=3)
+    trials = stored(home, "several")
+    assert len(trials) == summary["trials"] == 3
+    client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
+    groups = {run.data.tags["hdsweep.group"]: run.info.run_id for run in tracked(home)}
+    for trial in trials:
+        params = client.get_run(groups[f"search/several/{trial.number}"]).data.params
+        assert {name: float(value) for name, value in params.items()} == trial.params
+        # The first is the paper's own, whose runs are those of the search before.
+        runs = 2 * len(trial.intermediate_values)
+        assert replayed(home, f"several/{trial.number}") == [True] * runs
 
 
 def test_a_search_that_nobody_made_has_no_answer(undisturbed):

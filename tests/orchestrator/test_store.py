@@ -13,6 +13,7 @@ from orchestrator.errors import InputError
 from orchestrator.failures import Failure
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
+from orchestrator.reproduce import keys_of
 from orchestrator.store import DamagedResultError, StaleAttemptError, Store
 from tests.stored_runs import committed, fill, metric_history
 from trainables.history import Point
@@ -318,3 +319,27 @@ def test_summaries_are_kept_up_to_date_and_not_doubled(home, plan, pretraining):
         (summary,) = store._summaries.values()
         assert summary.metrics == {"mean": 60.0, "std": 1.0, "n": 2.0}
     assert json.loads((folder / "cells.json").read_text())["data"][0][3] == 60.0
+
+
+def test_a_group_is_made_of_runs_that_another_made_too(home, pretraining):
+    with Store.open(home) as store:
+        first = store.begin_group("search/first/0", "first", {})
+        store.begin_group("search/second/0", "second", {})
+        attempt = store.start(pretraining, parent=first)
+        fill(attempt)
+        store.commit(pretraining.key, attempt)
+        store.note_use("search/second/0", [pretraining.key, "not-finished"], step=0)
+    with Store.open(home) as store:
+        for trial in ("first/0", "second/0"):
+            assert keys_of(trial, store, None) == [pretraining.key]
+        with pytest.raises(InputError, match="nothing stored is called `third/0`"):
+            keys_of("third/0", store, None)
+
+
+def test_a_driver_killed_before_the_parameters_of_a_group_writes_them_next_time(home):
+    with Store.open(home) as store:
+        run_id = store.begin_group("search/first/0", "first", {})
+        store.end_group("search/first/0", "KILLED", {})
+    with Store.open(home) as store:
+        store.begin_group("search/first/0", "first", {}, params={"lambda": 1e-4})
+        assert store._client.get_run(run_id).data.params == {"lambda": "0.0001"}

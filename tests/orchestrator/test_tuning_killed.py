@@ -4,17 +4,21 @@ Closed-form objectives instead of training; what is stored is read back with pla
 killed at any moment leaves a prefix of the journal, so cutting a journal short is being killed.
 """
 
+import contextlib
 import math
+import sqlite3
 import time
+import traceback
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from ray.tune import TuneError
 
-from orchestrator.errors import InputError
-from orchestrator.tuning.ledger import Ledger, journal_of
+from orchestrator.errors import HdsweepError, InputError
+from orchestrator.tuning.ledger import Ledger, failures_of_storage, journal_of
 from orchestrator.tuning.search import make_search
 
 SAMPLERS = ("tpe", "gp", "random", "grid", "cmaes")
@@ -116,6 +120,64 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password(tmp_pa
     assert message.startswith("the storage of the search, sqlite://someone:***@nowhere/")
     assert "secret" not in message
     assert "\n" not in message
+
+
+@pytest.fixture
+def database(tmp_path):
+    """Return the URL of a storage with a search in it, and a connection to lock or change it by."""
+    file = tmp_path / "optuna.db"
+    url = f"sqlite:///{file}?timeout=0.1"
+    drive_to(url, search_in(tmp_path, trials=1))
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        yield url, connection
+
+
+def drive_to(url, search):
+    ledger = Ledger(search, url)
+    while (asked := ledger.ask()) is not None:
+        advance(search, ledger, asked[0])
+
+
+def test_a_storage_that_is_locked_is_one_line(database, tmp_path):
+    url, connection = database
+    connection.execute("begin exclusive")
+    with pytest.raises(InputError, match=r"cannot be opened: .*database is locked\n\nhint: "):
+        Ledger(search_in(tmp_path), url)
+
+
+def test_a_storage_that_is_locked_in_the_middle_is_one_line_and_nothing_is_lost(
+    database, tmp_path
+):
+    url, connection = database
+    search = search_in(tmp_path, trials=2)
+    ledger = Ledger(search, url)
+    connection.execute("begin exclusive")
+    failed = pytest.raises(HdsweepError, match=r"failed: .*database is locked\n\nhint: ")
+    with failed, failures_of_storage(url):
+        try:
+            ledger.ask()
+        except optuna.exceptions.StorageInternalError:
+            raise TuneError(traceback.format_exc())  # noqa: B904  As Ray Tune does.
+    connection.execute("rollback")
+    drive_to(url, search)
+    assert len(optuna.load_study(study_name=search.name, storage=url).trials) == 2
+
+
+def test_a_storage_of_a_newer_optuna_is_one_line(database, tmp_path):
+    url, connection = database
+    connection.execute("update alembic_version set version_num = 'v9.0.0'")
+    with pytest.raises(InputError, match="no longer compatible with the table schema") as caught:
+        Ledger(search_in(tmp_path), url)
+    assert "an Optuna as new as the one that wrote it" in str(caught.value)
+
+
+def test_a_journal_of_a_newer_optuna_is_one_line(tmp_path):
+    search = search_in(tmp_path)
+    Ledger(search)
+    with journal_of(search).open("a") as journal:
+        journal.write('{"op_code": 99, "worker_id": "another"}\n')
+    with pytest.raises(InputError, match="an Optuna as new as the one that wrote it"):
+        Ledger(search)
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", " ", ".hidden"])

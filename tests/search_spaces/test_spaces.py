@@ -1,5 +1,7 @@
 """The spaces: what they draw, how they are bounded, and a space of one's own."""
 
+import math
+
 import optuna
 import pytest
 
@@ -45,8 +47,11 @@ def test_bounds_can_be_narrowed_and_take_the_grid_with_them():
     assert space.fingerprint != SPACES["lambda"].fingerprint
 
 
-@pytest.mark.parametrize(("low", "high"), [(1e-2, 1e-3), (0.0, 1.0), (-1.0, None), (1e-2, 1e-2)])
-def test_bounds_upside_down_or_not_positive_are_refused(low, high):
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(1e-2, 1e-3), (0.0, 1.0), (-1.0, None), (1e-2, 1e-2), (None, math.inf), (math.nan, None)],
+)
+def test_bounds_upside_down_not_positive_or_endless_are_refused(low, high):
     with pytest.raises(SpaceError, match="must ascend from above 0"):
         SPACES["lambda"].within(low, high)
 
@@ -76,6 +81,7 @@ def test_a_space_of_ones_own_is_a_file(tmp_path):
     space = load_space(tmp_path / "mine.py")
     assert space.name == "dropout"
     assert all(0.001 <= values["dropout"] <= 0.3 for values in drawn(space, 20))
+    assert space.pretrains  # Another network is pretrained anew.
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""The processes of a sweep, for tests that kill them."""
+
+from pathlib import Path
+
+# Ray calls a worker by its class between two calls, and by the method while one goes on.
+WORKERS = ("ray::RunTrainable", "ray::ResourceTrainable")
+
+
+def workers_of(driver):
+    """Return the ids of the processes of the trainables that descend from the driver."""
+    parents = {}
+    names = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = status.read_text()
+            title = (status.parent / "cmdline").read_text().split("\0")[0]
+        except OSError:
+            continue
+        pid = int(status.parent.name)
+        parents[pid] = int(text.rpartition(")")[2].split()[1])
+        names[pid] = title
+
+    def descends(pid):
+        while pid in parents:
+            if pid == driver.pid:
+                return True
+            pid = parents[pid]
+        return False
+
+    return [pid for pid, name in names.items() if name.startswith(WORKERS) and descends(pid)]
