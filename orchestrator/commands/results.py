@@ -42,6 +42,10 @@ def report(
             "--out", help="Folder for the files; reports/ in the home folder if not given."
         ),
     ] = None,
+    no_pictures: Annotated[
+        bool,
+        typer.Option("--no-pictures", help="Leave images out, for a page that is passed on."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the table of STUDY as far as its runs are stored, and write its report.
@@ -71,7 +75,7 @@ def report(
     table = table_of(planned, store)
     if out is not None or (store is not None and not as_json):
         folder = out or _own_folder(opened, planned)
-        evidence = gather(planned, store)
+        evidence = gather(planned, store, pictures=not no_pictures)
         try:
             page, *_ = write_report(table, folder, evidence)
         except OSError as error:

@@ -76,6 +76,8 @@ class Evidence:
     """The ids of the images in each part of a target."""
     diffs: Mapping[str, str] = field(default_factory=dict)
     """Changes since the commit that runs were made with, by their hash."""
+    pictures: bool = True
+    """Whether test images may be shown; the terms of some datasets forbid to pass them on."""
 
     def cost(self, method: str, *, pretraining: bool) -> Cost:
         """Return what the pretrainings or the fine-tunings of a row took.
@@ -114,10 +116,10 @@ class Evidence:
         return {name: list(values) for name, values in found.items()}
 
 
-def gather(plan: Plan, store: "Store | None") -> Evidence:
+def gather(plan: Plan, store: "Store | None", *, pictures: bool = True) -> Evidence:
     """Return the evidence of a plan as far as its runs are stored."""
     if store is None:
-        return Evidence(plan, {})
+        return Evidence(plan, {}, pictures=pictures)
     finished = store.finished()
     done = {run.key: _done(run, finished[run.key]) for run in plan.runs if run.key in finished}
     return Evidence(
@@ -126,6 +128,7 @@ def gather(plan: Plan, store: "Store | None") -> Evidence:
         groups=tuple(grouped(store.failures(), (run.key for run in plan.runs))),
         split=_split(done.values()),
         diffs=store.diffs(),
+        pictures=pictures,
     )
 
 

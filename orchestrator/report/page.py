@@ -110,6 +110,8 @@ def each_seed(cell: Cell) -> str:
 def predictions(table: Table, evidence: Evidence) -> dict[str, list[tuple[str, Markup]]]:
     """Return by target each method's worst and median cases, of its seed nearest to the mean."""
     found: dict[str, list[tuple[str, Markup]]] = {}
+    if not evidence.pictures:
+        return found
     for column in table.columns:
         for method in table.methods:
             done = _typical(table.cells[method, column.target], evidence)
@@ -126,7 +128,7 @@ def samples(evidence: Evidence) -> list[tuple[str, Markup]]:
     return [
         (done.run.label, inlined_picture(path, f"samples of {done.run.label}"))
         for done in evidence.done.values()
-        if (path := done.artifacts / "samples.png").is_file()
+        if evidence.pictures and (path := done.artifacts / "samples.png").is_file()
     ]
 
 

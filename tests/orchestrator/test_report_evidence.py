@@ -223,6 +223,17 @@ def test_pictures_are_of_the_seed_nearest_to_the_mean(paper, tmp_path):
     assert where == "ADM from scratch, PH2, seed 1"
 
 
+def test_a_page_that_is_passed_on_shows_no_image(paper, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "predictions.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "samples.png")
+    runs = {run.key: done(run, artifacts=tmp_path) for run in paper.runs}
+    values = dict.fromkeys(paper.methods, (70.0, 80.5, 90.0))
+    assert rendered(paper, Evidence(paper, runs), values).count("<img") > 55
+    text = rendered(paper, Evidence(paper, runs, pictures=False), values)
+    assert "<img" not in text
+    assert "may forbid to pass its images on" in text
+
+
 def test_the_page_says_what_the_benchmark_of_the_intervals_found(paper):
     text = rendered(paper)
     (low, high), (neither,), (bootstrap,) = (
