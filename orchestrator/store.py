@@ -103,8 +103,9 @@ class Store:
 
         Raises:
             InputError: if another driver is alive, or the database is damaged or locked.
+            HdsweepError: on the way out, if the home could not be written to in the middle.
         """
-        with locked(home), cls._unlocked(home) as store:
+        with locked(home), tracking.failures_told(home), cls._unlocked(home) as store:
             yield store
 
     @classmethod

@@ -6,13 +6,14 @@ where a transaction is one flush to disk and readers wait for nobody; closed, it
 """
 
 import contextlib
+import errno
 import logging
 import math
 import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -23,9 +24,10 @@ from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, Sql
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from sqlalchemy import create_engine, select
+from sqlalchemy.exc import OperationalError
 
 from orchestrator import tracking_server
-from orchestrator.errors import InputError
+from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home
 
 EXPERIMENT = "hdsweep"
@@ -37,6 +39,8 @@ EXPERIMENT_TAGS = {
 }
 BESIDE = ("-journal", "-wal", "-shm")  # What SQLite keeps next to a database in use.
 PATIENCE_S = 20
+# A full disk or quota; a disk or a file server that broke.
+NO_LONGER_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,43 @@ def require_writable(home: Home) -> None:
             connection.rollback()
     except sqlite3.Error as error:
         raise _unreadable(home, error) from error
+
+
+@contextlib.contextmanager
+def failures_told(home: Home) -> Iterator[None]:
+    """Tell in a line that the home or its server failed in the middle, whatever wraps the error.
+
+    Raises:
+        HdsweepError: if one did; what was stored until then is safe.
+    """
+    try:
+        yield
+    except HdsweepError:
+        raise
+    except Exception as error:
+        for inner in _chain(error):
+            if isinstance(inner, tracking_server.ServerError):
+                raise inner from error
+            if isinstance(inner, OperationalError):
+                inner = inner.orig or inner  # noqa: PLW2901
+            if isinstance(inner, sqlite3.Error) or _errno(inner) in NO_LONGER_WRITABLE:
+                raise HdsweepError(
+                    f"home folder `{home.path}` could not be written to any more: {inner}",
+                    hint="once it can, the same command goes on where it stopped",
+                ) from error
+        raise
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on."""
+    inner: BaseException | None = error
+    while inner is not None:
+        yield inner
+        inner = inner.__cause__ or inner.__context__
+
+
+def _errno(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
 
 
 def compact(database: Path) -> None:

@@ -1,15 +1,18 @@
 """The store on the real MLflow: published once, whatever is killed when, and rebuilt from artifacts."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from orchestrator import tracking
-from orchestrator.errors import InputError
+from orchestrator.errors import HdsweepError, InputError
 from orchestrator.failures import Failure
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
@@ -216,6 +219,39 @@ def test_a_damaged_database_is_named_and_can_be_rebuilt(home, plan, pretraining)
     reconcile(moved, "--rebuild")
     assert pretraining.key in Store.read(moved).finished()
     assert len(list(moved.path.glob("mlflow.damaged-*"))) == 1
+
+
+def test_a_database_that_is_locked_in_the_middle_ends_the_sweep_in_one_line(
+    home, plan, pretraining
+):
+    moved = move_home(home)
+
+    def sweep():
+        with (
+            Store.open(moved) as store,
+            contextlib.closing(sqlite3.connect(moved.database)) as other,
+        ):
+            store.begin_sweep(plan)
+            other.execute("BEGIN IMMEDIATE")
+            store.start(pretraining)
+
+    with pytest.raises(
+        HdsweepError, match=r"to any more: database is locked\n\nhint: once it can"
+    ):
+        sweep()
+    committed(moved, plan, pretraining)
+    assert pretraining.key in Store.read(moved).finished()
+
+
+def test_a_disk_that_is_full_in_the_middle_ends_the_sweep_in_one_line(home):
+    def sweep():
+        with Store.open(home), Path("/dev/full").open("w") as full:
+            full.write("a checkpoint")
+
+    with pytest.raises(
+        HdsweepError, match=r"to any more: .*No space left on device\n\nhint: once"
+    ):
+        sweep()
 
 
 HOLD = """
