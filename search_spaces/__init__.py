@@ -100,7 +100,8 @@ def load_space(file: Path) -> SearchSpace:
     """Return the space that a Python file of one's own defines.
 
     Raises:
-        SpaceError: if there is no such file, it fails to run, or it defines no `SPACE`.
+        SpaceError: if there is no such file, it fails to run, defines no `SPACE`, or draws other
+            parameters than it has settings for.
     """
     if not file.is_file():
         raise SpaceError(f"no space file {file}")
@@ -115,4 +116,25 @@ def load_space(file: Path) -> SearchSpace:
     space = getattr(module, "SPACE", None)
     if not isinstance(space, SearchSpace):
         raise SpaceError(f"space file {file}: defines no SPACE of `search_spaces.SearchSpace`")
+    try:
+        values = _draw(space)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise SpaceError(f"space file {file}: `suggest` failed, {reason}") from error
+    if values.keys() != space.settings.keys():
+        raise SpaceError(
+            f"space file {file}: `suggest` gives values of {', '.join(sorted(values)) or 'nothing'}, "
+            f"`settings` names {', '.join(sorted(space.settings))}"
+        )
     return space
+
+
+def _draw(space: SearchSpace) -> dict[str, float]:
+    """Draw once, at random, from a study of its own."""
+    told = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        return dict(space.suggest(study.ask(), space))
+    finally:
+        optuna.logging.set_verbosity(told)

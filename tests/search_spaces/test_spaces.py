@@ -86,7 +86,13 @@ def test_a_space_of_ones_own_is_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("x = 1", "defines no SPACE"), ("1 / 0", "ZeroDivisionError"), (None, "no space file")],
+    [
+        ("x = 1", "defines no SPACE"),
+        ("1 / 0", "ZeroDivisionError"),
+        (None, "no space file"),
+        (OWN.replace('space.bounds["dropout"]', 'space.bounds["drop"]'), "`suggest` failed, KeyE"),
+        (OWN.replace('{"dropout": trial', '{"drop": trial'), "gives values of drop, `settings` n"),
+    ],
 )
 def test_space_files_that_cannot_be_used_say_why(tmp_path, text, message):
     if text is not None:
