@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 from orchestrator.errors import InputError
 from orchestrator.lease import ourselves, taken
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE
-from trainables.storage import is_remote
+from trainables.storage import ANONYMOUS, is_remote
 
 if TYPE_CHECKING:
     from orchestrator.mirror import Mirror
@@ -121,7 +121,7 @@ def home_folder(home: str | Path) -> Path:
         return Path(home).expanduser().absolute()
     from orchestrator.mirror import Mirror, mirror_folder
 
-    if "@" in address:
+    if "@" in address.replace(f"://{ANONYMOUS}", "://", 1):
         raise InputError(
             "the address of a home must not hold keys: it is stored and shown",
             hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role or a profile",

@@ -1,6 +1,13 @@
 """Shared by all tests: one CPU thread, a tiny prepared family of data, specs of tiny runs."""
 
+import json
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -140,6 +147,43 @@ def s3_server():
     host, port = server.get_host_and_port()
     yield f"{host}:{port}"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def google_server():
+    """Run the API of Google Cloud Storage on the loopback address; yield `host:port`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # In a process of its own: Arrow keeps Python's lock while it waits for some of its answers.
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, f"--port={port}", "--in-memory"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(300):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def google_bucket(google_server):
+    """Make a bucket of its own; return a function from a prefix in it to an address."""
+    name = f"bucket-{uuid4().hex}"
+    made = urllib.request.Request(
+        f"http://{google_server}/storage/v1/b?project=tests",
+        data=json.dumps({"name": name}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(made, timeout=20).close()
+    query = f"endpoint_override={google_server}&scheme=http&retry_limit_seconds=5"
+    return lambda prefix: f"gs://anonymous@{name}/{prefix}?{query}"
 
 
 @pytest.fixture

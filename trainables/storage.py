@@ -18,6 +18,9 @@ IN_OBJECT_STORE = re.compile(r"^(s3|gs|gcs)://[^/]+")
 MIRROR_FILE = (
     "REMOTE"  # In a folder that stands for a home in an object store: the address of that.
 )
+ANONYMOUS = (
+    "anonymous@"  # How Arrow is told to ask Google's storage, or one like it, without a login.
+)
 PIECE_BYTES = 8 * 2**20
 AT_ONCE = 8  # Pieces of a file, or small files, that are under way.
 
@@ -60,7 +63,7 @@ class Storage:
     @property
     def shown(self) -> str:
         """The place for people, without what a service needs besides."""
-        return self.place.partition("?")[0]
+        return self.place.partition("?")[0].replace(f"://{ANONYMOUS}", "://", 1)
 
     @cached_property
     def _where(self) -> tuple[Any, str]:

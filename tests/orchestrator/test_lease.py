@@ -11,10 +11,10 @@ from orchestrator.lease import Lease, LeaseLostError, ourselves, read_lease
 from trainables.storage import Storage
 
 
-@pytest.fixture
-def store(bucket, monkeypatch):
+@pytest.fixture(params=["bucket", "google_bucket"])
+def store(request, monkeypatch):
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
-    return Storage(bucket("home"))
+    return Storage(request.getfixturevalue(request.param)("home"))
 
 
 def elsewhere(**changes):
@@ -25,7 +25,10 @@ def test_a_second_driver_is_refused_and_told_who_drives(store):
     first, second = Lease(store, elsewhere(pid="4711")), Lease(store, ourselves())
     with first.held():
         first.require()
-        with pytest.raises(InputError, match=r"s3://.*process 4711 on elsewhere"), second.held():
+        with (
+            pytest.raises(InputError, match=r"(s3|gs)://.*process 4711 on elsewhere"),
+            second.held(),
+        ):
             pass
     assert read_lease(store) == {}
     with second.held():

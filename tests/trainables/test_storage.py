@@ -8,11 +8,12 @@ from trainables import storage
 from trainables.storage import Storage, cache_folder, is_remote
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", "s3", "gs"])
 def place(request, tmp_path):
     if request.param == "disk":
         return Storage(str(tmp_path / "home"))
-    return Storage(request.getfixturevalue("bucket")("some/home"))
+    bucket = request.getfixturevalue({"s3": "bucket", "gs": "google_bucket"}[request.param])
+    return Storage(bucket("some/home"))
 
 
 def test_what_is_written_is_read(place):
