@@ -117,14 +117,6 @@ def test_a_home_of_a_newer_version(tmp_path, verb):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["VERSION"]
 
 
-def test_a_report_that_cannot_be_written(tmp_path):
-    arguments = ["table2", "--scale", "smoke", "--out", "/proc/none"]
-    out, err = hdsweep("report", *arguments, home=tmp_path / "home", exit_code=2)
-    assert out == ""
-    assert err.startswith("error: the report cannot be written: ")
-    assert "/proc/none" in err
-
-
 def test_a_home_that_cannot_be_written():
     _, err = hdsweep("run", "table2", "--scale", "smoke", home=Path("/proc/none"), exit_code=2)
     assert "home folder `/proc/none` cannot be written" in err
