@@ -5,6 +5,9 @@ EXTRAS ?= dev
 BIN := .venv/bin
 READY := .venv/installed
 
+# Tests that leave a core to others; the rest starts Ray on all of them.
+TOGETHER := tests/trainables tests/search_spaces
+
 .DEFAULT_GOAL := help
 .PHONY: help install table2 test smoke lint
 
@@ -21,7 +24,8 @@ table2: $(READY)
 	$(BIN)/hdsweep run table2 --scale demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 $(TOGETHER)
+	$(BIN)/python -m pytest -q $(TOGETHER:%=--ignore=%)
 
 smoke: $(READY)
 	$(BIN)/hdsweep run table2 --scale smoke
