@@ -293,4 +293,5 @@ def test_trials_that_share_a_pretraining_that_failed_fail_with_it_and_wait_for_n
     assert done.returncode == 1
     assert "all 8 trials failed" in done.stderr
     assert "diverged" in done.stderr
-    assert {trial.state for trial in stored(tmp_path)} == {optuna.trial.TrialState.FAIL}
+    trials = stored(tmp_path, "joint-*")
+    assert {trial.state for trial in trials} == {optuna.trial.TrialState.FAIL}
