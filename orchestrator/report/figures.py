@@ -201,9 +201,12 @@ def svg(figure: "Figure", name: str) -> str:
 
     import matplotlib as mpl
 
-    # Laid out once: each saving would do it anew, which takes longer than the drawing.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    # Laid out once: each saving would do it anew, which takes longer than the drawing. None at all
+    # afterwards: under the engine called "none", each saving draws everything once for nothing.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
