@@ -22,7 +22,7 @@ ISOLATED = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--net", "-
 JOB = str(os.getpid())  # The script names a folder in /tmp by it.
 PREPARE = "ip link set lo up && "
 SWEEP = ("table2", "--scale", "smoke", "--methods", "scratch_adm", "--targets", "ph2")
-LONG = ("--set", "fine_tuning.max_epochs=600", "--set", "fine_tuning.patience=600")
+LONG = ("--set", "fine_tuning.max_epochs=300", "--set", "fine_tuning.patience=300")
 
 SRUN = """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do shift; done
