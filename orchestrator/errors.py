@@ -5,7 +5,7 @@ prints `error: <message>` to standard error and exits with `exit_code`.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class HdsweepError(Exception):
@@ -28,6 +28,14 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str) -> None:
         super().__init__(f"unknown {kind} `{name}` at {where}", hint=nearest(kind, name, known))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from or during, and so on."""
+    inner: BaseException | None = error
+    while inner is not None:
+        yield inner
+        inner = inner.__cause__ or inner.__context__
 
 
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:

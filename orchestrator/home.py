@@ -182,12 +182,17 @@ def check_version(home: Home) -> None:
 
 
 def _note_version(file: Path) -> None:
-    """Write the version, renamed into place: one that a kill left empty would lock us out."""
+    """Write the version, unless it is there: one that a kill left empty would lock us out."""
     if not file.exists():
-        fresh = file.with_suffix(".new")
-        fresh.write_text(f"{LAYOUT_VERSION}\n")
-        fresh.chmod(0o600)
-        fresh.rename(file)
+        write_whole(file, f"{LAYOUT_VERSION}\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a small file of its owner's only, renamed into place when it is whole."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.chmod(0o600)
+    fresh.rename(file)
 
 
 def _unusable(path: Path, error: OSError) -> InputError:

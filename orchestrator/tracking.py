@@ -1,8 +1,9 @@
 """MLflow as the store uses it: one SQLite file, made whole or not at all, and few transactions.
 
-Or a server, where the home names one: see tracking_server.py. A fresh database takes MLflow seconds and some fifty steps, and is of no use if they are cut short:
-it is made under another name and takes its own when it is complete. It runs in write-ahead mode,
-where a transaction is one flush to disk and readers wait for nobody; closed, it is one file again.
+Or a server, where the home names one: see tracking_server.py. A fresh database takes MLflow seconds and
+some fifty steps, and is of no use if they are cut short: it is made under another name and takes its own when
+it is complete. It runs in write-ahead mode, where a transaction is one flush to disk and readers wait for
+nobody; closed, it is one file again.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.exc import OperationalError
 
 from orchestrator import tracking_server
-from orchestrator.errors import HdsweepError, InputError
+from orchestrator.errors import HdsweepError, InputError, chain
 from orchestrator.home import Home
 
 EXPERIMENT = "hdsweep"
@@ -183,7 +184,7 @@ def failures_told(home: Home) -> Iterator[None]:
     except HdsweepError:
         raise
     except Exception as error:
-        for inner in _chain(error):
+        for inner in chain(error):
             if isinstance(inner, tracking_server.ServerError):
                 raise inner from error
             if isinstance(inner, OperationalError):
@@ -194,14 +195,6 @@ def failures_told(home: Home) -> Iterator[None]:
                     hint="once it can, the same command goes on where it stopped",
                 ) from error
         raise
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, what it was raised from, and so on."""
-    inner: BaseException | None = error
-    while inner is not None:
-        yield inner
-        inner = inner.__cause__ or inner.__context__
 
 
 def _errno(error: BaseException) -> int | None:

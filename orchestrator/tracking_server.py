@@ -9,7 +9,6 @@ MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,8 +16,8 @@ from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from orchestrator.errors import HdsweepError, InputError
-from orchestrator.home import Home
+from orchestrator.errors import HdsweepError, InputError, chain
+from orchestrator.home import Home, write_whole
 
 HOME = "home"  # Instead of an address: back to the home's own database.
 PAGE = 1000  # Runs that are read at once; MLflow sends at most 50,000.
@@ -192,22 +191,15 @@ def move(home: Home, uri: str | None) -> None:
     if uri == HOME:
         home.tracking_file.unlink(missing_ok=True)
     elif uri is not None:
-        connect(check_address(uri))
-        _write(home.tracking_file, check_address(uri))
-
-
-def _write(file: Path, uri: str) -> None:
-    fresh = file.with_suffix(".new")
-    fresh.write_text(f"{uri}\n")
-    fresh.chmod(0o600)
-    fresh.rename(file)
+        address = check_address(uri)
+        connect(address)
+        write_whole(home.tracking_file, f"{address}\n")
 
 
 def _reason(error: BaseException) -> str:
     """Return the first line of what was at the bottom of it: `Connection refused`, say."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return str(error).strip().splitlines()[0]
+    *_, bottom = chain(error)
+    return str(bottom).strip().splitlines()[0]
 
 
 @contextlib.contextmanager

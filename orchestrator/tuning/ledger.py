@@ -23,7 +23,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import HdsweepError, InputError
+from orchestrator.errors import HdsweepError, InputError, chain
 from orchestrator.tuning.search import REDUCTION, Search
 from trainables.keys import derive_seed
 
@@ -217,9 +217,7 @@ def failures_of_storage(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        inner: BaseException | None = error
-        while inner is not None and not isinstance(inner, StorageInternalError):
-            inner = inner.__cause__ or inner.__context__
+        inner = next((e for e in chain(error) if isinstance(e, StorageInternalError)), None)
         if inner is None:
             raise
         raise HdsweepError(
