@@ -61,12 +61,16 @@ def save(folder: Path, update: int, state: dict[str, Any]) -> None:
     _drop_old(folder)
 
 
-def load_newest(folder: Path, device: str = "cpu") -> dict[str, Any] | None:
-    """Return the newest checkpoint that is whole, or None if there is none."""
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """Return the newest checkpoint that is whole, or None if there is none.
+
+    Its tensors are on the CPU, wherever they were: the states of random streams have to be, and a
+    GPU need not hold everything twice.
+    """
     for update in reversed(saved_updates(folder)):
         if is_whole(folder, update):
             payload = folder / files_of(update)[0]
-            state: dict[str, Any] = torch.load(payload, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(payload, map_location="cpu", weights_only=True)
             return state
     return None
 

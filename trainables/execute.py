@@ -89,9 +89,9 @@ class Session:
         self._reported = 0
         self._saved_at = time.monotonic()
         self._resumed_at = self._saved_update = 0
-        state = checkpoint.load_newest(places.checkpoints, places.device)
+        state = checkpoint.load_newest(places.checkpoints)
         if state is None and places.continued is not None:
-            state = _continued(spec, places.continued, places.device)
+            state = _continued(spec, places.continued)
         if state is not None:
             self.resume(state)
 
@@ -234,13 +234,13 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def _continued(spec: RunSpec, folder: Path, device: str) -> dict[str, Any] | None:
+def _continued(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
     """Return the state of the same run with fewer updates, as one of this run; None without it.
 
     Raises:
         ValueError: if the state is that of another run.
     """
-    state = checkpoint.load_newest(folder, device)
+    state = checkpoint.load_newest(folder)
     if state is None:
         return None
     shorter = spec.training.model_copy(update={"updates": state["update"]})

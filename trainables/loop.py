@@ -97,7 +97,7 @@ class Run(ABC):
 
     @abstractmethod
     def load_own_state(self, state: dict[str, Any]) -> None:
-        """Take back what `own_state` returned."""
+        """Take back what `own_state` returned, its tensors now on the CPU."""
 
     @abstractmethod
     def finish(self) -> dict[str, float]:
@@ -127,7 +127,7 @@ class Run(ABC):
             "last_finite_loss": self._last_finite_loss,
             "history": [[p.name, p.step, p.value, p.time_ms] for p in self.history],
             "own": self.own_state(),
-            "rng": rng_state(),
+            "rng": rng_state(self.places.device),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,4 +143,4 @@ class Run(ABC):
         self.history = [Point(*point) for point in state["history"]]
         self.load_own_state(state["own"])
         # Last: building and loading networks may itself draw.
-        set_rng_state(state["rng"])
+        set_rng_state(state["rng"], self.places.device)

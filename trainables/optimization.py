@@ -94,3 +94,4 @@ class Descent:
         self._schedule.load_state_dict(state["schedule"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
+            self.ema.to(self._parameters[0].device)

@@ -27,8 +27,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(derive_seed(seed, "torch"))
 
 
-def rng_state() -> dict[str, Any]:
-    """Return the global streams as tensors, numbers and lists, which load without pickle."""
+def rng_state(device: str = "cpu") -> dict[str, Any]:
+    """Return the global streams as tensors, numbers and lists, which load without pickle.
+
+    Args:
+        device: a GPU has a stream of its own besides.
+    """
     state = cast("tuple[str, Any, int, int, float]", np.random.get_state(legacy=True))
     name, keys, position, has_gauss, cached = state
     version, internal, gauss = random.getstate()
@@ -36,20 +40,20 @@ def rng_state() -> dict[str, Any]:
         "python": [version, list(internal), gauss],
         "numpy": [str(name), torch.from_numpy(keys.copy()), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.startswith("cuda") else None,
     }
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: dict[str, Any], device: str = "cpu") -> None:
     """Put the global streams back where `rng_state` saw them."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy(), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
-    # A checkpoint from a CPU has no GPU streams; one from a GPU is continued on a GPU.
-    if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    # A run may go on on another kind of device, whose stream then starts anew.
+    if device.startswith("cuda") and isinstance(state["cuda"], torch.Tensor):
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def set_numerics(compute: ComputeConfig) -> None:
@@ -59,8 +63,7 @@ def set_numerics(compute: ComputeConfig) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
-    # warn_only: on CUDA the backward of bilinear upsampling (DeepLab, SegFormer) has no
-    # deterministic kernel; the ADM rows have all of theirs.
-    torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
+    # Never warn_only: attention then keeps a backward pass on CUDA that adds up in any order.
+    torch.use_deterministic_algorithms(compute.deterministic)
     # A debugging aid that costs time: no result here depends on memory nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -111,7 +111,7 @@ def test_an_epoch_reads_every_pixel_at_most_once_and_only_labelled_ones(ledm):
 
 
 def test_epochs_and_seeds_shuffle_differently(ledm):
-    first, second = ledm(batch_pixels=512, max_epochs=2).to_the_end().batches[::4][:2]
+    first, second = ledm(batch_pixels=512, max_epochs=2).to_the_end().batches
     other = ledm(seed=1, batch_pixels=512, max_epochs=2)
     other.advance()
     assert not torch.equal(first, second)

@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.diffusion.schedule import Schedule
 from trainables.networks.adm import AdmUNet
+from trainables.networks.resizing import resize_bilinear
 
 
 class Features:
@@ -202,7 +202,7 @@ def project_then_upsample(
         part_UC = weight_UD[:, start : start + channels]
         start += channels
         small = torch.einsum("nchw,uc->nuhw", native, part_UC)
-        large = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
+        large = resize_bilinear(small, (side, side))
         total = large if total is None else total + large
     assert total is not None, "there is at least one map"
     return total + bias_U[None, :, None, None]

@@ -33,6 +33,9 @@ MANY_CLASSES = 30  # From here on the official code takes the wider classifier.
 WIDE, NARROW = (256, 128), (128, 32)
 INITIAL_STD = 0.02
 LOG_EVERY = 50  # Iterations between two logged losses.
+GATHERED = (
+    16  # Mini-batches whose features are read in one go: one by one, a GPU waits for Python.
+)
 
 
 @dataclass
@@ -102,6 +105,7 @@ class Ledm(Run):
         self._stopped = False
         self._losses: list[float] = []
         self._order: tuple[int, Tensor] | None = None
+        self._ahead: tuple[int, Tensor, Tensor] | None = None
 
     @property
     def done(self) -> bool:
@@ -121,9 +125,8 @@ class Ledm(Run):
     def advance(self) -> None:
         self.classifier.train()
         epoch = self._epoch
-        chosen = self._batch(epoch)
-        features_PD = self._gather(*self._pixels[chosen].unbind(1))
-        loss = F.cross_entropy(self.classifier(features_PD), self._labels_P[chosen])
+        features_PD, labels_P = self._batch(epoch)
+        loss = F.cross_entropy(self.classifier(features_PD), labels_P)
         value = self.checked(loss.item())
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -167,14 +170,27 @@ class Ledm(Run):
     def _epoch(self) -> int:
         return self.update // self._per_epoch
 
-    def _batch(self, epoch: int) -> Tensor:
-        """Return the indices of the current mini-batch: each epoch is a permutation of all pixels."""
+    def _batch(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return features_PD and labels_P of the current mini-batch."""
+        group, place = divmod(self.update % self._per_epoch, GATHERED)
+        first = self.update - place
+        if self._ahead is None or self._ahead[0] != first:
+            pixels = GATHERED * self.config.batch_pixels
+            chosen = self._permuted(epoch)[group * pixels : (group + 1) * pixels]
+            features = self._gather(*self._pixels[chosen].unbind(1))
+            self._ahead = (first, features, self._labels_P[chosen])
+        start = place * self.config.batch_pixels
+        here = slice(start, start + self.config.batch_pixels)
+        return self._ahead[1][here], self._ahead[2][here]
+
+    def _permuted(self, epoch: int) -> Tensor:
+        """Return the indices of the pixels of an epoch, in its order."""
         if self._order is None or self._order[0] != epoch:
             draws = np.random.default_rng(derive_seed(self.spec.seed, "pixels", epoch))
             order = torch.from_numpy(draws.permutation(len(self._pixels)))
-            self._order = (epoch, order.to(self.places.device))
-        start = self.update % self._per_epoch * self.config.batch_pixels
-        return self._order[1][start : start + self.config.batch_pixels]
+            whole = self._per_epoch * self.config.batch_pixels
+            self._order = (epoch, order[:whole].to(self.places.device))
+        return self._order[1]
 
     def _frozen_features(self) -> Features:
         network = pretrained_network(self.spec, self.places)

@@ -24,6 +24,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 
 from trainables.config import DeepLabConfig
 from trainables.networks.imagenet import ImagenetNetwork, ImagenetNormalisation
+from trainables.networks.resizing import deterministic_resizing
 
 LAST_PLANES = 512  # Of a ResNet's fourth stage.
 
@@ -51,7 +52,8 @@ class DeepLab(ImagenetNetwork):
         return encoder
 
     def forward(self, images_BCHW: Tensor, t_B: Tensor) -> Tensor:  # noqa: ARG002
-        logits_BNHW: Tensor = self.model(self.normalisation(images_BCHW))["out"]
+        with deterministic_resizing(images_BCHW):
+            logits_BNHW: Tensor = self.model(self.normalisation(images_BCHW))["out"]
         return logits_BNHW
 
 

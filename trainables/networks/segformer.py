@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging
 
 from trainables.config import SegFormerConfig
 from trainables.networks.imagenet import ImagenetNetwork, ImagenetNormalisation
+from trainables.networks.resizing import deterministic_resizing
 
 # transformers 4, which the published MiT files were written by, to transformers 5. In this order:
 # the normalisation of a key's spatial reduction has the name of a stage's, but deeper.
@@ -64,9 +65,10 @@ class SegFormer(ImagenetNetwork):
         return encoder
 
     def forward(self, images_BCHW: Tensor, t_B: Tensor) -> Tensor:  # noqa: ARG002
-        logits_BNhw: Tensor = self.model(self.normalisation(images_BCHW)).logits
         size = images_BCHW.shape[-2:]
-        return interpolate(logits_BNhw, size=size, mode="bilinear", align_corners=False)
+        with deterministic_resizing(images_BCHW):
+            logits_BNhw: Tensor = self.model(self.normalisation(images_BCHW)).logits
+            return F.interpolate(logits_BNhw, size=size, mode="bilinear", align_corners=False)
 
 
 def _settings(config: SegFormerConfig, outputs: int) -> SegformerConfig:

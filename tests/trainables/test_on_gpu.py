@@ -1,0 +1,291 @@
+"""Training on a GPU: the same bits again, after an interruption too, and what the record says of it.
+
+Needs CUDA, and is skipped without: `pytest -m gpu`.
+"""
+
+import gc
+import json
+import os
+import warnings
+from dataclasses import replace
+
+# Before CUDA starts: cuBLAS is deterministic only with a fixed workspace.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainables.config import (
+    AdmConfig,
+    ComputeConfig,
+    DatasetRef,
+    DeepLabConfig,
+    FineTuningConfig,
+    LedmConfig,
+    OptimizerConfig,
+    PretrainedRef,
+    PretrainingConfig,
+    RunSpec,
+    SamplingConfig,
+    SegFormerConfig,
+)
+from trainables.data.datasets import all_datasets
+from trainables.data.prepare import prepare
+from trainables.execute import Session, execute
+from trainables.loop import Places
+from trainables.tune_adapter import RunTrainable
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use"),
+]
+
+SIDE = 64  # Pixels: attention over 1,024 places, where an order of summation shows.
+ADM = AdmConfig(
+    channels=64,
+    multipliers=(1, 2, 2),
+    blocks_per_level=1,
+    attention_rates=(2, 4),
+    head_channels=32,
+)
+NETWORKS = {
+    "adm": ADM,
+    "deeplab": DeepLabConfig(backbone="random"),
+    "segformer": SegFormerConfig(backbone="random"),
+}
+TASKS = ("diffusion", "hybrid", "supervised", "finetune", "ledm")
+RUNS = [("adm", task) for task in TASKS]
+RUNS += [
+    (family, task) for family in ("deeplab", "segformer") for task in ("supervised", "finetune")
+]
+
+
+class Data:
+    """A prepared source and target, and specs of runs on them."""
+
+    def __init__(self, home):
+        self.home = home
+        data = all_datasets()
+        self.source, self.target = (
+            prepare(data[name], None, home, image_size=SIDE, images=images)
+            for name, images in (("isic2018-like", 40), ("ph2-like", 30))
+        )
+
+    def spec(self, family, task, *, pretrained=None, network=None, **compute):
+        pretraining = task in ("diffusion", "hybrid", "supervised")
+        data = self.source if pretraining else self.target
+        return RunSpec(
+            stage="pretraining" if pretraining else "fine-tuning",
+            task=task,
+            network=network or NETWORKS[family],
+            dataset=DatasetRef(
+                name=data.name,
+                fingerprint=data.fingerprint,
+                classes=len(data.classes),
+                image_size=SIDE,
+                augmentation=data.augmentation,
+                metric=data.metric,
+                generated=True,
+            ),
+            seed=0,
+            training=training(task),
+            pretrained=pretrained,
+            compute=ComputeConfig(**compute),
+        )
+
+    def places(self, folder, spec, pretrained=None, device="cuda"):
+        data = self.source if spec.stage == "pretraining" else self.target
+        return Places(
+            dataset=self.home / "datasets" / f"{data.name}-{data.stored_side}",
+            checkpoints=folder / "checkpoints",
+            artifacts=folder / "artifacts",
+            pretrained=pretrained,
+            device=device,
+        )
+
+
+def training(task):
+    if task == "finetune":
+        optimizer = OptimizerConfig(lr=1e-3)
+        return FineTuningConfig(train_images=12, batch=6, optimizer=optimizer, max_epochs=3)
+    if task == "ledm":
+        return LedmConfig(train_images=12, blocks=(0, 2), steps=(50, 250), max_iterations=40)
+    return PretrainingConfig(
+        updates=8,
+        batch=16,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_updates=2),
+        ema=task == "diffusion",
+        evaluate_every=4,
+        log_every=1,
+        sampling=SamplingConfig(images=2, steps=3),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return Data(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def hybrid(data, tmp_path_factory):
+    """Return what a fine-tuning from a hybrid pretraining names it by, and its artifacts."""
+    spec = data.spec("adm", "hybrid")
+    places = data.places(tmp_path_factory.mktemp("hybrid"), spec)
+    execute(spec, places)
+    named = PretrainedRef(key=spec.key, task="hybrid", classes=spec.dataset.classes)
+    return named, places.artifacts
+
+
+@pytest.fixture
+def made(data, hybrid, tmp_path_factory):
+    """Return a function that makes a spec, and one that makes fresh places for it."""
+
+    def make(family, task, **compute):
+        named, artifacts = hybrid if (family, task) == ("adm", "ledm") else (None, None)
+        spec = data.spec(family, task, pretrained=named, **compute)
+        return spec, lambda: data.places(tmp_path_factory.mktemp(task), spec, artifacts)
+
+    return make
+
+
+def record(places):
+    return json.loads((places.artifacts / "result.json").read_text())
+
+
+def outcome(places):
+    """Return what a run leaves: its weights, and everything measured."""
+    history = [(name, step, value) for name, step, value, _ in record(places)["history"]]
+    weights = load_file(places.artifacts / "weights.safetensors")
+    return weights, record(places)["metrics"], history
+
+
+def assert_same(one, other):
+    assert one[1:] == other[1:]
+    assert one[0].keys() == other[0].keys()
+    for name, tensor in one[0].items():
+        assert torch.equal(tensor, other[0][name]), name
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize(("family", "task"), RUNS)
+def test_interrupted_and_gone_on_with_it_ends_with_the_same_bits(made, family, task, precision):
+    spec, fresh_places = made(family, task, precision=precision)
+    unbroken, broken = fresh_places(), fresh_places()
+    with warnings.catch_warnings():
+        # PyTorch warns of a kernel that adds up in an order of its own.
+        warnings.filterwarnings("error", message=".*determinis.*")
+        result = execute(spec, unbroken)
+        for update in (1, result.updates // 2, result.updates - 1):
+            session = Session(spec, broken, checkpoint_seconds=0)
+            while session.run.update < update:
+                session.advance_for(0)
+            session.save()
+            del session
+        execute(spec, broken)
+    assert record(broken)["resumed_at"] == result.updates - 1
+    assert_same(outcome(broken), outcome(unbroken))
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_a_gpu_trains_as_a_cpu_does(data, tmp_path, family):
+    # No dropout: devices draw it from streams of their own. What is left differs by rounding.
+    still = {"dropout": 0.0} | ({"drop_path": 0.0} if family == "segformer" else {})
+    network = NETWORKS[family].model_copy(update=still if family != "deeplab" else {})
+    spec = data.spec(family, "finetune", network=network, precision="fp32")
+    losses = {}
+    for device in ("cpu", "cuda"):
+        session = Session(spec, data.places(tmp_path / device, spec, device=device))
+        for _ in range(2):  # An epoch: the first loss alone, of a head of zeros, says nothing.
+            session.advance_for(0)
+        losses[device] = [point.value for point in session.run.history if point.name == "loss"]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-2)
+
+
+def test_images_and_timesteps_are_those_of_a_cpu(data, tmp_path):
+    # The network still answers zeros, so that the loss is the images' and the weights' of their SNR.
+    spec = data.spec("adm", "hybrid", precision="fp32")
+    losses = {}
+    for device in ("cpu", "cuda"):
+        session = Session(spec, data.places(tmp_path / device, spec, device=device))
+        session.advance_for(0)
+        losses[device] = [point.value for point in session.run.history]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
+
+
+def without_zeros(network):
+    """Draw the weights that start as zeros, which would hide everything before them."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in network.parameters():
+        if weight.dim() > 1 and not weight.any():
+            weight.data.copy_(torch.empty(weight.shape).normal_(std=0.05, generator=generator))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [{"channels_last": True}, {"precision": "bf16", "channels_last": True}, {"compile": True}],
+    ids=["channels-last", "bf16-channels-last", "compile"],
+)
+@pytest.mark.parametrize("family", NETWORKS)
+def test_what_is_meant_to_be_faster_computes_the_same_function(data, tmp_path, family, compute):
+    losses = []
+    for place, asked in (("plain", {"precision": "fp32"}), ("asked", compute)):
+        spec = data.spec(family, "finetune", **asked)
+        session = Session(spec, data.places(tmp_path / place, spec))
+        without_zeros(session.run.network.eval())
+        images_BCHW, _ = session.run.target.batch(session.run.target.train[:4])
+        t_B = torch.zeros(4, dtype=torch.long, device="cuda")
+        with torch.no_grad():
+            losses.append(session.run._answer(images_BCHW.cuda(), t_B).cpu())
+    error = (losses[1] - losses[0]).norm() / losses[0].norm()
+    # One product of matrices in TF32 is off by 3e-4, in bfloat16 by 3e-3; here are dozens in a row.
+    assert error < (1e-1 if compute.get("precision") == "bf16" else 1e-2)
+
+
+def test_the_record_tells_device_memory_and_energy(made):
+    spec, fresh_places = made("adm", "diffusion")
+    places = fresh_places()
+    execute(spec, places)
+    told = record(places)
+    weights = sum(tensor.nbytes for tensor in outcome(places)[0].values())
+    assert told["environment"]["device"] == torch.cuda.get_device_name()
+    assert 4 * weights / 1e9 < told["gpu_gb"] < torch.cuda.mem_get_info()[1] / 1e9
+    assert told["joules"] > 0  # A board of hundreds of watts; counted since Volta.
+
+
+def test_out_of_memory_is_told_as_such_and_gives_the_memory_back(data, tmp_path):
+    spec = data.spec("adm", "hybrid")
+    config = {
+        "spec": spec.model_dump(mode="json"),
+        "dataset": str(data.places(tmp_path, spec).dataset),
+        "folder": str(tmp_path),
+    }
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    total = torch.cuda.mem_get_info()[1]
+    # Enough for the weights and their gradients, too little for the activations.
+    torch.cuda.set_per_process_memory_fraction((before + 0.4e9) / total)
+    try:
+        trainable = RunTrainable(config=config)
+        report = trainable.train()
+        assert json.loads(report["failure"])["kind"] == "out_of_memory"
+        assert torch.cuda.memory_allocated() <= before + 1e6
+        spec = spec.model_copy(
+            update={"training": spec.training.model_copy(update={"batch": 2, "updates": 2})}
+        )
+        trainable.reset({**config, "spec": spec.model_dump(mode="json")})
+        assert "final_loss" in trainable.train()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_a_gpu_run_goes_on_where_a_checkpoint_of_a_cpu_was_taken(data, tmp_path):
+    spec = data.spec("adm", "hybrid")
+    on_cpu = data.places(tmp_path, spec, device="cpu")
+    session = Session(spec, on_cpu, checkpoint_seconds=0)
+    session.advance_for(0)
+    session.save()
+    result = execute(spec, replace(on_cpu, device="cuda"))
+    assert result.updates == spec.training.updates
+    assert record(on_cpu)["resumed_at"] == 1
