@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from orchestrator.forecast import H100, Forecast, forecast
+from orchestrator.forecast import H200, Forecast, forecast
 from orchestrator.plan import Plan, load_plan, make_plan
 from orchestrator.scale import load_scale
 from orchestrator.simulate import Barrier, Simulation, misjudged, simulate
@@ -40,11 +40,11 @@ MANY_SEEDS, MANY_GPUS = 182, (8, 64, 1000)
 
 def main() -> None:
     arguments = parsed()
-    costs = forecast(load_plan("table2"), device=H100)
+    costs = forecast(load_plan("table2"), device=H200)
     record = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-        "study": "table2 at paper scale, GPUs of 80 GB, rates of an H100 assumed",
+        "study": "table2 at paper scale, GPUs of 80 GB, rates of an H200",
         "right_estimates": {str(gpus): exact(costs, gpus) for gpus in GPUS},
         f"estimates_wrong_by_up_to_{FACTOR:g}": {
             str(gpus): wrong(costs, gpus, arguments.seeds) for gpus in GPUS
@@ -126,7 +126,7 @@ def many_runs(repetitions: int) -> dict[str, Any]:
     study = replace(load_study("table2"), seeds=tuple(range(MANY_SEEDS)))
     scale = load_scale("paper")
     plan: Plan = make_plan(study, scale)
-    costs = forecast(plan, device=H100)
+    costs = forecast(plan, device=H200)
     scheduled = {}
     for gpus in MANY_GPUS:
         simulation = simulate(plan.runs, costs.seconds, gpus=gpus)

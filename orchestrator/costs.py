@@ -2,7 +2,8 @@
 
 The ADM is counted layer by layer, so that any size of it is exact; DeepLab and SegFormer are their
 measured full sizes, scaled. A multiply-add counts 2; forward and backward together cost three
-forwards. Source of the full sizes: PyTorch's counter at 256 px, given in the comments.
+forwards. Source of the full sizes: PyTorch's counter at 256 px. Memory: peaks of the allocator on an
+H200 in TF32, `benchmarks/gpu.py`.
 """
 
 from collections.abc import Iterator
@@ -15,10 +16,10 @@ TRAINING_FORWARDS = 3.0  # Forward and backward of an image, in units of a forwa
 DEEPLAB_GFLOP = 81.8  # ResNet-50, output stride 8.
 SEGFORMER_GFLOP = 36.3  # MiT-B3 with the 768-wide decoder.
 
-# Activations kept for the backward pass, per image of 256 px, and the state that does not depend
-# on the batch: weights, gradients and AdamW's two moments.
-ACTIVATION_GB = {"adm": 3.21, "deeplab": 0.27, "segformer": 0.34}
-STATE_GB = {"adm": 2.2, "deeplab": 0.65, "segformer": 0.75}
+# What grows with each image of 256 px, activations above all, and what does not: weights, gradients,
+# AdamW's two moments, the workspaces of libraries.
+ACTIVATION_GB = {"adm": 3.03, "deeplab": 0.273, "segformer": 0.363}
+STATE_GB = {"adm": 2.0, "deeplab": 1.75, "segformer": 0.95}
 
 
 def forward_gflop(network: NetworkConfig, image_size: int) -> float:

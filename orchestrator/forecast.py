@@ -9,9 +9,9 @@ Units: seconds unless a name says hours; GFLOP is 10^9, TFLOP 10^12, a multiply-
 
 import heapq
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import NamedTuple
@@ -58,13 +58,15 @@ class Device:
     gpu: bool = True
 
 
-H100 = Device(
-    name="NVIDIA H100",
-    tflop_per_s={"adm": 100, "deeplab": 90, "segformer": 40},
-    bf16_tflop_per_s={"adm": 180, "deeplab": 150, "segformer": 70},
+# Measured on 2026-11-26 by `benchmarks/gpu.py`, but for the start, which is assumed. An H100 has the
+# same arithmetic and 0.7 times the bandwidth of memory.
+H200 = Device(
+    name="NVIDIA H200",
+    tflop_per_s={"adm": 110, "deeplab": 122, "segformer": 28},
+    bf16_tflop_per_s={"adm": 143, "deeplab": 152, "segformer": 44},
     seconds_per_update=0.0,
-    seconds_per_epoch=0.3,
-    seconds_per_ledm_iteration=0.7e-3,
+    seconds_per_epoch=0.2,
+    seconds_per_ledm_iteration=2.4e-3,
     start_seconds={"adm": 60, "deeplab": 40, "segformer": 40},
 )
 
@@ -162,7 +164,7 @@ class Forecast:
 def forecast(
     plan: Plan,
     *,
-    device: Device = H100,
+    device: Device = H200,
     measured: Iterable[Measured] = (),
     finished: Iterable[str] = (),
 ) -> Forecast:
@@ -192,6 +194,17 @@ def forecast(
         },
         learned=frozenset(factor),
     )
+
+
+def gpu_of(measured: Iterable[Measured]) -> Device:
+    """Return the kind of GPU that most of these runs were on, with the rates of `H200` to begin with.
+
+    Of kinds as frequent as each other, the first by name; `H200` itself if none ran on a GPU.
+    """
+    names = Counter(each.device for each in measured if each.device != CPU.name)
+    if not names:
+        return H200
+    return replace(H200, name=min(names, key=lambda name: (-names[name], name)))
 
 
 def longest_paths(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> dict[str, float]:

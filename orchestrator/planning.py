@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.comparable import OTHER_WEIGHTS
-from orchestrator.forecast import CPU, H100, SECONDS_PER_HOUR, Forecast, forecast
+from orchestrator.forecast import CPU, SECONDS_PER_HOUR, Forecast, forecast, gpu_of
 from orchestrator.frontier import seeds_first
 from orchestrator.hardware import cpu_cores, gpus
 from orchestrator.home import Home
@@ -47,8 +47,8 @@ class AskedGpus:
 def explain(plan: Plan, home: Home, asked: AskedGpus | None = None) -> Explained:
     """Return a plan with its reasons, held against what the home folder has stored.
 
-    At paper scale, and for GPUs that were asked about, the cost is that of the H100 of the cost
-    model, whatever this machine is: the question is what the table would take.
+    At paper scale, and for GPUs that were asked about, the cost is that of GPUs, whatever this
+    machine is: the question is what the table would take.
     """
     finished, failures, past, measured = {}, {}, [], []
     if home.exists():
@@ -62,7 +62,9 @@ def explain(plan: Plan, home: Home, asked: AskedGpus | None = None) -> Explained
             past = list(store.specs().values())
             measured = measure(store)
     on_gpu = asked is not None or plan.scale == "paper" or bool(gpus())
-    costs = forecast(plan, device=H100 if on_gpu else CPU, measured=measured, finished=finished)
+    costs = forecast(
+        plan, device=gpu_of(measured) if on_gpu else CPU, measured=measured, finished=finished
+    )
     return Explained(
         plan=plan,
         reasons=dict(reasons(plan, finished=finished, failures=failures, past=past)),

@@ -11,7 +11,7 @@ from orchestrator.attempts import RESULT
 from orchestrator.budget import Budget
 from orchestrator.errors import InputError
 from orchestrator.events import OnEvent
-from orchestrator.forecast import CPU, H100, Measured, forecast, peaks, resources
+from orchestrator.forecast import CPU, Measured, forecast, gpu_of, peaks, resources
 from orchestrator.hardware import Devices, local_devices
 from orchestrator.home import Home
 from orchestrator.plan import Plan, require_ready
@@ -148,7 +148,7 @@ def run_plan(
         known = measured(store)
         expected = forecast(
             plan,
-            device=CPU if devices.gpu_gb is None else H100,
+            device=CPU if devices.gpu_gb is None else gpu_of(known),
             measured=known,
             finished=store.finished(),
         )
@@ -191,7 +191,7 @@ def measured(store: "Store") -> list[Measured]:
     return [
         Measured(
             spec=RunSpec.model_validate(spec),
-            device=_device_name(finished[key].tags.get("hdsweep.device", "cpu")),
+            device=finished[key].tags.get("hdsweep.device", CPU.name),
             seconds=finished[key].seconds,
             gpu_gb=_gpu_peak(finished[key]),
         )
@@ -206,10 +206,6 @@ def _gpu_peak(stored: "StoredRun") -> float | None:
     result = json.loads((stored.artifacts / RESULT).read_text())
     peak: float | None = None if result.get("micro_batch") else result.get("gpu_gb")
     return peak
-
-
-def _device_name(stored: str) -> str:
-    return next((d.name for d in (H100, CPU) if d.name in stored), stored)
 
 
 def table_of(plan: Plan, store: "Store | None") -> "Table":

@@ -174,7 +174,7 @@ def plan(
     every: Annotated[bool, typer.Option("--all", help="One line per run.")] = False,
     gpus: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_GPUS, help="Simulate the sweep on that many GPUs (H100)."),
+        typer.Option(min=1, max=MOST_GPUS, help="Simulate the sweep on that many GPUs."),
     ] = None,
     gpu_gb: Annotated[
         int | None,

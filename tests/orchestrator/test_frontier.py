@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.forecast import H100, forecast
+from orchestrator.forecast import H200, forecast
 from orchestrator.frontier import Frontier, seeds_first
 from orchestrator.plan import load_plan
 
@@ -16,7 +16,7 @@ def plan():
 
 @pytest.fixture(scope="module")
 def remaining(plan):
-    return forecast(plan, device=H100).remaining
+    return forecast(plan, device=H200).remaining
 
 
 def drain(frontier, *, fail=()):

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from orchestrator.forecast import H100, forecast
+from orchestrator.forecast import H200, forecast
 from orchestrator.home import Home
 from orchestrator.plan import load_plan
 from orchestrator.planning import AskedGpus, explain, simulated
@@ -21,7 +21,7 @@ SMALL = ["plan", "table2", "--targets", "ph2", "--seeds", "0"]
 
 @pytest.fixture(scope="module")
 def paper():
-    return forecast(load_plan("table2"), device=H100)
+    return forecast(load_plan("table2"), device=H200)
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def hdsweep(tmp_path):
 
 def test_the_plan_names_makespan_bound_critical_path_and_cost(hdsweep):
     out, err = hdsweep("plan", "table2", "--gpus", 8)
-    # The longest path is 27.5 h; 173 GPU-hours / (8 x 27.5 h) = 79 %.
-    assert "on 8 GPUs of 80 GB, simulated: 27.5 h, 79% of their time in use" in out
-    assert "1.00 times the bound of 27.5 h (the critical path)" in out
-    assert "critical path: pretrain supervised celebamask_hq (27.5 h), then supervised_ft" in out
-    assert "173 GPU-hours of work, 220 with the GPUs held to the end" in out
+    # The longest path is 25.1 h; 160 GPU-hours / (8 x 25.1 h) = 80 %.
+    assert "on 8 GPUs of 80 GB, simulated: 25.1 h, 80% of their time in use" in out
+    assert "1.00 times the bound of 25.1 h (the critical path)" in out
+    assert "critical path: pretrain supervised celebamask_hq (25.0 h), then supervised_ledm" in out
+    assert "160 GPU-hours of work, 200 with the GPUs held to the end" in out
     assert err == ""
 
 
@@ -71,7 +71,7 @@ def test_the_record_comes_last_and_only_when_asked_for(hdsweep):
 def test_at_demo_scale_gpus_are_forecast_as_gpus(tmp_path):
     plan = load_plan("table2", scale="demo")
     explained = explain(plan, Home(tmp_path / "home"), AskedGpus(1, 80))
-    assert explained.forecast.device == H100
+    assert explained.forecast.device == H200
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.forecast import H100, forecast, longest_paths
+from orchestrator.forecast import H200, forecast, longest_paths
 from orchestrator.plan import load_plan
 from orchestrator.simulate import Barrier, Loss, misjudged, simulate
 
 SEEDS = range(20)
 PLAN = load_plan("table2")
-PAPER = forecast(PLAN, device=H100)
+PAPER = forecast(PLAN, device=H200)
 WHOLE, THIRD, EIGHTH = (
     "pretrain hybrid isic2018",
     "i1k_deeplab ph2 seed 0",
@@ -81,9 +81,9 @@ def test_the_order_believes_the_estimates_and_the_clock_does_not():
 
 
 def test_fractions_share_a_gpu():
-    # Three thirds fill the first GPU of 16 GB, the fourth goes to the second.
+    # Three thirds fill the first GPU of 18 GB, the fourth goes to the second.
     runs = [run(key, like=THIRD) for key in "abcd"]
-    simulation = simulate(runs, dict.fromkeys("abcd", 6), gpus=2, gpu_gb=16)
+    simulation = simulate(runs, dict.fromkeys("abcd", 6), gpus=2, gpu_gb=18)
     assert [each.gpu for each in simulation.intervals] == [0, 0, 0, 1]
     assert simulation.makespan == 6
     assert simulation.work == pytest.approx(4 * 6 / 3)
@@ -94,7 +94,7 @@ def test_thirds_that_come_and_go_leave_room_for_a_whole_run():
     # A third that is counted in floats would leave a crumb, and the whole GPU never be free again.
     runs = [*(run(f"{i}", like=THIRD) for i in range(30)), run("whole")]
     seconds = {**dict.fromkeys((f"{i}" for i in range(30)), 2), "whole": 1}
-    assert simulate(runs, seconds, gpus=1, gpu_gb=16).makespan == 30 / 3 * 2 + 1
+    assert simulate(runs, seconds, gpus=1, gpu_gb=18).makespan == 30 / 3 * 2 + 1
 
 
 def test_a_run_without_room_holds_back_those_behind_it():
@@ -262,13 +262,13 @@ def test_with_estimates_wrong_by_up_to_two_most_sweeps_stay_within_a_tenth_of_th
     assert sum(ratio <= 1.10 for ratio in ratios) >= 0.9 * len(ratios)
     assert median(ratios) <= 1.03
     # Those that take longer started a pretraining last that lasts twice as long as thought: over
-    # 200 seeds, 14 % of the sweeps on 4 GPUs and 2 % on 8 (benchmarks/scheduling.py).
+    # 200 seeds, 6 % of the sweeps on 4 GPUs and 2 % on 8 (benchmarks/scheduling.py).
     assert max(ratios) <= 1.25
 
 
 @pytest.mark.parametrize("gpus", [1, 4, 8])
 def test_what_a_sweep_takes_longer_is_what_nobody_knew(gpus):
-    assert max(table2(gpus, seed=seed, hindsight=True).ratio for seed in SEEDS) <= 1.04
+    assert max(table2(gpus, seed=seed, hindsight=True).ratio for seed in SEEDS) <= 1.05
 
 
 @pytest.mark.parametrize("gpus", [4, 8, 12, 16])
@@ -281,8 +281,8 @@ def test_a_sweep_is_faster_than_two_stages_with_a_barrier(gpus):
     assert median(gains) > 1
 
 
-def test_celeba_and_its_longest_fine_tuning_are_the_critical_path():
+def test_celeba_and_its_longest_run_are_the_critical_path():
     assert [each.label for each in table2(8).critical] == [
         "pretrain supervised celebamask_hq",
-        "supervised_ft ffhq34 seed 0",
+        "supervised_ledm ffhq34 seed 0",
     ]
