@@ -5,8 +5,8 @@ EXTRAS ?= dev
 BIN := .venv/bin
 READY := .venv/installed
 
-# Tests that leave a core to others; the rest starts Ray on all of them.
-TOGETHER := tests/trainables tests/search_spaces
+# Tests that each keep one core busy; the rest starts Ray, and waits for it much of the time.
+ONE_CORE := tests/trainables tests/search_spaces
 
 .DEFAULT_GOAL := help
 .PHONY: help install table2 test smoke lint
@@ -24,8 +24,8 @@ table2: $(READY)
 	$(BIN)/hdsweep run table2 --scale demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 $(TOGETHER)
-	$(BIN)/python -m pytest -q $(TOGETHER:%=--ignore=%)
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 $(ONE_CORE)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ONE_CORE:%=--ignore=%)
 
 smoke: $(READY)
 	$(BIN)/hdsweep run table2 --scale smoke

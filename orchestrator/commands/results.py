@@ -17,15 +17,18 @@ from orchestrator.commands.common import (
     SetOption,
     StudyArgument,
     TargetsOption,
+    nothing_collected,
     print_json,
     print_table,
     say,
 )
 from orchestrator.errors import InputError
+from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home, owners_only
 from orchestrator.plan import Plan, load_plan
 
 
+@nothing_collected()
 def report(
     study: StudyArgument,
     home: HomeOption = DEFAULT_HOME,
@@ -77,7 +80,7 @@ def report(
         folder = out or _own_folder(opened, planned)
         evidence = gather(planned, store, pictures=not no_pictures)
         try:
-            page, *_ = write_report(table, folder, evidence)
+            page, *_ = write_report(table, folder, evidence, processes=cpu_cores())
         except OSError as error:
             reason = f"cannot be written: {error.strerror or error}"
             raise InputError(

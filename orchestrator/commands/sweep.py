@@ -18,6 +18,7 @@ from orchestrator.commands.common import (
     StudyArgument,
     TargetsOption,
     TrackingOption,
+    nothing_collected,
     print_json,
     print_rich,
     print_table,
@@ -233,6 +234,7 @@ def plan(
         say(str(gantt))
 
 
+@nothing_collected()
 def status(
     study: StudyArgument,
     home: HomeOption = DEFAULT_HOME,

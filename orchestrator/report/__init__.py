@@ -20,11 +20,14 @@ WRITERS: Mapping[str, Callable[[Table, Path], None]] = {
 }
 
 
-def write_report(table: Table, folder: Path, evidence: "Evidence | None" = None) -> list[Path]:
+def write_report(
+    table: Table, folder: Path, evidence: "Evidence | None" = None, *, processes: int = 1
+) -> list[Path]:
     """Write the table in every format into `folder`, and the page with its figures; return the files.
 
     Args:
         evidence: what stands behind the table; without it there are no page and no figures.
+        processes: how many draw figures, as `figures.save` has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in WRITERS.items():
@@ -33,7 +36,7 @@ def write_report(table: Table, folder: Path, evidence: "Evidence | None" = None)
     if evidence is not None:
         from orchestrator.report import figures, page
 
-        drawn = figures.save(figures.draw(table, evidence), folder / FIGURES)
+        drawn = figures.save(table, evidence, folder / FIGURES, processes=processes)
         (folder / PAGE).write_text(page.render(table, evidence, drawn))
         files = [folder / PAGE, *files, *sorted((folder / FIGURES).iterdir())]
     return files

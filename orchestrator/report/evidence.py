@@ -4,8 +4,9 @@ Gathered from the store and the artifacts of the runs; a report draws it and dec
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,19 @@ class Done:
     """Lost with a worker or a driver and done again, as far as they had been told of."""
     joules: float | None
     """Energy of its GPU while it trained; None if no driver told."""
-    history: Mapping[str, tuple[tuple[int, float], ...]]
-    """(update, value) of each logged name, in order."""
     environment: Mapping[str, str]
     """Versions and hardware."""
     code: Mapping[str, str]
     """hdsweep's version and, from a checkout, its commit and a hash of what was changed since."""
+
+    @cached_property
+    def history(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """(update, value) of each logged name, in order."""
+        # Read only when asked for: a report of ten thousand runs draws some hundred.
+        found: dict[str, list[tuple[int, float]]] = {}
+        for name, step, value, _ in _result(self.artifacts)["history"]:
+            found.setdefault(name, []).append((int(step), float(value)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -135,10 +143,7 @@ def gather(plan: Plan, store: "Store | None", *, pictures: bool = True) -> Evide
 def _done(run: PlannedRun, stored: "StoredRun") -> Done:
     from orchestrator.store import ATTEMPT, REDONE
 
-    result: dict[str, Any] = json.loads((stored.artifacts / RESULT).read_text())
-    history: dict[str, list[tuple[int, float]]] = {}
-    for name, step, value, _ in result["history"]:
-        history.setdefault(name, []).append((int(step), float(value)))
+    result = _result(stored.artifacts)
     code = ("hdsweep", "commit", "changes")
     return Done(
         run=run,
@@ -148,10 +153,14 @@ def _done(run: PlannedRun, stored: "StoredRun") -> Done:
         attempts=int(stored.tags[ATTEMPT]),
         updates_redone=int(stored.tags.get(REDONE, 0)),
         joules=result.get("joules"),
-        history={name: tuple(points) for name, points in history.items()},
         environment={k: str(v) for k, v in result["environment"].items()},
         code={k: stored.tags[f"hdsweep.{k}"] for k in code if f"hdsweep.{k}" in stored.tags},
     )
+
+
+def _result(artifacts: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((artifacts / RESULT).read_text())
+    return result
 
 
 def _split(every: Iterable[Done]) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -5,8 +5,11 @@ which the colour-blind tell apart, and no figure needs colour to be read.
 """
 
 import math
+import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,23 +39,12 @@ SHAPES = ("o", "s", "^", "D", "v")
 BASELINES = ("scratch_adm", "supervised_ft")
 
 
-def draw(table: Table, evidence: Evidence) -> dict[str, "Figure"]:
-    """Return the figures that there are values for, by name."""
-    drawn: dict[str, Figure | None] = {"seeds": seeds(table)}
-    for baseline in BASELINES:
-        drawn[f"gain_over_{baseline}"] = gains(table, baseline)
-    drawn["ranks"] = ranks(table, ranks_of(table))
-    drawn["pretraining_curves"] = curves(
-        table, evidence, lambda done: done.run.source if done.run.pretraining else None, "loss"
-    )
-    drawn["fine_tuning_curves"] = curves(
-        table, evidence, lambda done: None if done.run.pretraining else done.run.target, "val_"
-    )
-    there = {name: figure for name, figure in drawn.items() if figure is not None}
-    if table.generated:
-        for figure in there.values():
-            figure.suptitle(GENERATED, x=0.995, ha="right", fontsize=8, color=INK)
-    return there
+def draw(table: Table, evidence: Evidence, name: str) -> "Figure | None":
+    """Return one of `FIGURES`; None without values for it."""
+    figure = FIGURES[name](table, evidence)
+    if figure is not None and table.generated:
+        figure.suptitle(GENERATED, x=0.995, ha="right", fontsize=8, color=INK)
+    return figure
 
 
 def ranks_of(table: Table) -> Ranks | None:
@@ -144,20 +136,21 @@ def curves(
 ) -> "Figure | None":
     """Return a logged value against updates: a panel per dataset, a line per run."""
     found: dict[str, list[tuple[Done, Sequence[tuple[int, float]]]]] = {}
+    lines_of: Counter[tuple[str, str]] = Counter()
     for done in evidence.done.values():
-        name, panel = next((n for n in done.history if n.startswith(prefix)), None), panel_of(done)
-        if name is not None and panel is not None:
+        panel = panel_of(done)
+        if panel is None or lines_of[done.run.methods[0], panel] == MOST_LINES:
+            continue
+        name = next((n for n in done.history if n.startswith(prefix)), None)
+        if name is not None:
             found.setdefault(panel, []).append((done, done.history[name]))
+            lines_of[done.run.methods[0], panel] += 1
     if not found:
         return None
     figure, panels = _panels(len(found), rows=6, shared=False)
     lines: dict[str, Any] = {}
     for axes, (panel, runs) in zip(panels, found.items(), strict=True):
-        drawn: Counter[str] = Counter()
         for done, points in runs:
-            drawn[done.run.methods[0]] += 1
-            if drawn[done.run.methods[0]] > MOST_LINES:
-                continue
             method = all_methods()[done.run.methods[0]]
             label = _label(table, done, method)
             style = {"adm": "-", "deeplab": "--", "segformer": ":"}[method.network]
@@ -184,15 +177,65 @@ def colour_of(method: Method) -> str:
     return COLOURS.get(pretraining, OWN)
 
 
-def save(figures: Mapping[str, "Figure"], folder: Path) -> dict[str, str]:
-    """Write each figure as SVG and as PNG; return the SVGs by name."""
+FIGURES: Mapping[str, Callable[[Table, Evidence], "Figure | None"]] = {
+    "seeds": lambda table, _: seeds(table),
+    "gain_over_scratch_adm": lambda table, _: gains(table, "scratch_adm"),
+    "gain_over_supervised_ft": lambda table, _: gains(table, "supervised_ft"),
+    "ranks": lambda table, _: ranks(table, ranks_of(table)),
+    "pretraining_curves": lambda table, evidence: curves(
+        table, evidence, lambda done: done.run.source if done.run.pretraining else None, "loss"
+    ),
+    "fine_tuning_curves": lambda table, evidence: curves(
+        table, evidence, lambda done: None if done.run.pretraining else done.run.target, "val_"
+    ),
+}
+
+
+def save(table: Table, evidence: Evidence, folder: Path, *, processes: int = 1) -> dict[str, str]:
+    """Write each figure that there are values for as SVG and as PNG; return the SVGs by name.
+
+    Args:
+        processes: how many draw. More than one are forks of this one, which must not have begun
+            threads that hold locks, as Ray's do.
+    """
+    for kind in ("agg", "svg"):  # Before forking: once for all of them.
+        import_module(f"matplotlib.backends.backend_{kind}")
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
-    for name, figure in figures.items():
-        drawn[name] = svg(figure, name)
-        (folder / f"{name}.svg").write_text(drawn[name])
-        figure.savefig(folder / f"{name}.png", dpi=150)
-    return drawn
+    processes = min(processes, len(FIGURES))
+    shares = [list(FIGURES)[first::processes] for first in range(processes)]
+    fork = multiprocessing.get_context("fork")
+    others = [
+        fork.Process(target=_save_in_fork, args=(table, evidence, folder, names))
+        for names in shares[1:]
+    ]
+    for other in others:
+        other.start()
+    _save(table, evidence, folder, shares[0])
+    for other, names in zip(others, shares[1:], strict=True):
+        other.join()
+        if other.exitcode:
+            _save(table, evidence, folder, names)  # Fails here as it did there, and is told.
+    paths = {name: folder / f"{name}.svg" for name in FIGURES}
+    return {name: path.read_text() for name, path in paths.items() if path.is_file()}
+
+
+def _save_in_fork(*arguments: Any) -> None:
+    try:
+        _save(*arguments)
+    except Exception:  # noqa: BLE001 - whatever it is, the parent meets it too
+        os._exit(1)
+
+
+def _save(table: Table, evidence: Evidence, folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        vector, pixels = folder / f"{name}.svg", folder / f"{name}.png"
+        figure = draw(table, evidence, name)
+        if figure is None:
+            vector.unlink(missing_ok=True)
+            pixels.unlink(missing_ok=True)
+        else:
+            vector.write_text(svg(figure, name))
+            figure.savefig(pixels, dpi=150)
 
 
 def svg(figure: "Figure", name: str) -> str:

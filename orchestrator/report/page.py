@@ -8,6 +8,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -109,17 +110,21 @@ def each_seed(cell: Cell) -> str:
 
 def predictions(table: Table, evidence: Evidence) -> dict[str, list[tuple[str, Markup]]]:
     """Return by target each method's worst and median cases, of its seed nearest to the mean."""
-    found: dict[str, list[tuple[str, Markup]]] = {}
-    if not evidence.pictures:
-        return found
-    for column in table.columns:
+    shown: list[tuple[str, str, Path]] = []
+    for column in table.columns if evidence.pictures else ():
         for method in table.methods:
             done = _typical(table.cells[method, column.target], evidence)
             path = done.artifacts / "predictions.png" if done else None
             if done and path and path.is_file():
                 where = f"{table.label(method)}, {column.title}, seed {done.run.seed}"
-                alt = f"images, ground truth and predictions: {where}"
-                found.setdefault(column.title, []).append((where, inlined_picture(path, alt)))
+                shown.append((column.title, where, path))
+    alts = [f"images, ground truth and predictions: {where}" for _, where, _ in shown]
+    found: dict[str, list[tuple[str, Markup]]] = {}
+    # In threads: Pillow lets others go on while it reads and encodes.
+    with ThreadPoolExecutor() as pool:
+        pictures = pool.map(inlined_picture, (path for *_, path in shown), alts)
+        for (title, where, _), picture in zip(shown, pictures, strict=True):
+            found.setdefault(title, []).append((where, picture))
     return found
 
 

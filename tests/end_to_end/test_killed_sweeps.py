@@ -74,11 +74,16 @@ def start(home):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed_home(tmp_path_factory):
     home = tmp_path_factory.mktemp("undisturbed")
     summary = completed("run", home)
     assert (summary["planned"], summary["finished"], summary["failed"]) == (RUNS, RUNS, 0)
-    return table(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def undisturbed(undisturbed_home):
+    return table(undisturbed_home)
 
 
 def test_the_driver_killed_at_three_moments(undisturbed, tmp_path):
@@ -111,11 +116,10 @@ def test_workers_killed_at_three_moments(undisturbed, tmp_path):
     assert table(tmp_path) == undisturbed
 
 
-def test_running_again_trains_nothing(undisturbed, tmp_path_factory):
-    home = tmp_path_factory.getbasetemp() / "undisturbed0"
-    summary = completed("run", home)
+def test_running_again_trains_nothing(undisturbed, undisturbed_home):
+    summary = completed("run", undisturbed_home)
     assert (summary["reused"], summary["finished"]) == (RUNS, 0)
-    assert table(home) == undisturbed
+    assert table(undisturbed_home) == undisturbed
 
 
 def test_interrupted_once_and_run_again(undisturbed, tmp_path):

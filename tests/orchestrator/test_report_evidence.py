@@ -34,8 +34,15 @@ def demo():
 def done(run, **changes):
     """Return a finished run."""
     told = {"seconds": 3600.0, "updates": 100, "attempts": 1, "updates_redone": 0, "joules": None}
-    told |= {"history": {}, "environment": {"device": "cpu"}, "code": {}, "artifacts": Path("no")}
+    told |= {"environment": {"device": "cpu"}, "code": {}, "artifacts": Path("no")}
     return Done(run=run, **{**told, **changes})
+
+
+def logging(folder, *points):
+    """Return a folder of artifacts with a result that logged these names, updates and values."""
+    history = [[name, update, value, 0] for name, update, value in points]
+    (folder / "result.json").write_text(json.dumps({"history": history}))
+    return folder
 
 
 def of_method(plan, method, **changes):
@@ -201,10 +208,41 @@ def test_the_ranks_are_drawn_with_the_critical_difference(paper):
     assert bar[1] - bar[0] == pytest.approx(critical_difference(11, 5))
 
 
-def test_learning_curves_are_a_line_per_run_in_a_panel_per_dataset(paper):
-    runs = of_method(paper, "hybrid_ft", history={"loss": ((1, 2.0), (2, 1.0))})
+def test_several_processes_draw_what_one_draws(paper, tmp_path):
+    values = {m: (50.0 + i, 50.2 + i, 50.1 + i) for i, m in enumerate(paper.methods)}
+    left = logging(tmp_path, ("loss", 1, 2.0), ("val_jaccard", 2, 1.0))
+    evidence = Evidence(paper, of_method(paper, "hybrid_ft", artifacts=left))
+    table = table_of(paper, values)
+    one = figures.save(table, evidence, tmp_path / "one")
+    assert list(one) == list(figures.FIGURES)
+    for processes in (2, 50):
+        folder = tmp_path / str(processes)
+        assert figures.save(table, evidence, folder, processes=processes) == one
+        files = sorted(path.name for path in folder.iterdir())
+        assert files == sorted(f"{name}.{end}" for name in one for end in ("png", "svg"))
+        assert all((folder / f).read_bytes() == (tmp_path / "one" / f).read_bytes() for f in files)
+
+
+def test_what_another_process_cannot_write_is_told_once(paper, tmp_path, capfd):
+    table = table_of(paper, {m: (50.0, 50.2, 50.1) for m in paper.methods})
+    (tmp_path / "gain_over_scratch_adm.svg").mkdir()
+    with pytest.raises(IsADirectoryError):
+        figures.save(table, Evidence(paper, {}), tmp_path, processes=2)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_figure_that_lost_its_values_does_not_stay(paper, tmp_path):
+    figures.save(table_of(paper, {"hybrid_ft": (1.0, 2.0, 3.0)}), Evidence(paper, {}), tmp_path)
+    assert (tmp_path / "seeds.png").is_file()
+    assert figures.save(table_of(paper, {}), Evidence(paper, {}), tmp_path) == {}
+    assert not list(tmp_path.iterdir())
+
+
+def test_learning_curves_are_a_line_per_run_in_a_panel_per_dataset(paper, tmp_path):
+    left = logging(tmp_path, ("loss", 1, 2.0), ("loss", 2, 1.0))
+    runs = of_method(paper, "hybrid_ft", artifacts=left)
     table = table_of(paper, {})
-    drawn = figures.draw(table, Evidence(paper, runs))["pretraining_curves"]
+    drawn = figures.draw(table, Evidence(paper, runs), "pretraining_curves")
     assert [axes.get_title() for axes in drawn.axes] == ["isic2018", "shenzhen", "celebamask_hq"]
     assert [list(axes.get_lines()[0].get_ydata()) for axes in drawn.axes] == [[2.0, 1.0]] * 3
 
