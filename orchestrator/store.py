@@ -9,18 +9,17 @@ The same rule brings back a database that was lost: each published folder holds 
     parent run (a study at a scale) -> one child per run key, one summary per row and target
 """
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.tracking import MlflowClient
-
-from orchestrator import tracking, tracking_server
+from orchestrator import tracking_database
 from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
@@ -30,8 +29,14 @@ from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import changes, provenance
 from orchestrator.run_folders import RunFolders
 from orchestrator.stopping import StopFlag
-from orchestrator.tracking import Known
+from orchestrator.tracking_database import Known, Runs, experiment_name
 from trainables.history import Point
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+
+# MLflow itself is imported where it is written to: that takes seconds, which reading does not need.
 
 LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
 
@@ -68,8 +73,15 @@ class StoredRun:
 class Store:
     """The tracking database and the artifacts of one home. Make it with `open` or `read`."""
 
-    def __init__(self, home: Home, client: MlflowClient, experiment: str) -> None:
-        self.home, self._client, self._experiment = home, client, experiment
+    def __init__(
+        self,
+        home: Home,
+        runs: Runs,
+        *,
+        client: MlflowClient | None = None,
+        experiment: str = "",
+    ) -> None:
+        self.home, self._connected, self._experiment = home, client, experiment
         self._folders = RunFolders(home)
         self._runs: dict[str, Known] = {}
         self._parents: dict[str, Known] = {}
@@ -80,9 +92,17 @@ class Store:
         self.reconciled: dict[str, str] = {}
         """What was done on opening about runs that a killed driver left, by key."""
         self._twice: list[Known] = []
-        runs, self._deleted = tracking.every_run(home, client, experiment)
-        for run in runs:
+        self._deleted = runs.deleted
+        for run in runs.known:
             self._keep(run)
+
+    @property
+    def _client(self) -> MlflowClient:
+        if self._connected is None:
+            from orchestrator import tracking
+
+            self._connected = tracking.connect(self.home)
+        return self._connected
 
     def has_folder(self, folder: Path) -> bool:
         """Return whether a folder of the home is there that a run may have left."""
@@ -105,6 +125,8 @@ class Store:
             InputError: if another driver is alive, or the database is damaged or locked.
             HdsweepError: on the way out, if the home could not be written to in the middle.
         """
+        from orchestrator import tracking
+
         with locked(home), tracking.failures_told(home), cls._unlocked(home) as store:
             yield store
 
@@ -112,13 +134,17 @@ class Store:
     @contextmanager
     def _unlocked(cls, home: Home) -> Iterator[Self]:
         """Open for writing; the caller holds the lock."""
+        from orchestrator import tracking
+
         # Before any worker starts: concurrent first writers of a fresh database race.
         tracking.create(home)
-        tracking.require_writable(home)
+        if not home.tracking_uri:
+            tracking_database.require_writable(home)
         client = tracking.connect(home)
-        found = client.get_experiment_by_name(tracking.experiment_name(home))
+        found = client.get_experiment_by_name(experiment_name(home))
         experiment = found.experiment_id if found else tracking.create_experiment(client, home)
-        store = cls(home, client, experiment)
+        runs = tracking.every_run(home, client, experiment)
+        store = cls(home, runs, client=client, experiment=experiment)
         store.reconciled = store.reconcile()
         try:
             yield store
@@ -135,9 +161,13 @@ class Store:
         """
         if not home.exists():
             return None
-        client = tracking.connect(home)
-        found = client.get_experiment_by_name(tracking.experiment_name(home))
-        return cls(home, client, found.experiment_id) if found else None
+        if home.tracking_uri:
+            from orchestrator import tracking
+
+            runs = tracking.read(home)
+        else:
+            runs = tracking_database.read_runs(home, experiment_name(home))
+        return None if runs is None else cls(home, runs)
 
     def finished(self) -> dict[str, StoredRun]:
         """Return the finished runs by key."""
@@ -431,7 +461,7 @@ class Store:
                 for point in self._client.get_metric_history(known.run_id, each)
             }
             fresh = [n for n in metrics if (n, step) not in logged]
-        self._log(known.run_id, metrics=[Metric(n, metrics[n], now, step) for n in fresh])
+        self._log(known.run_id, metrics=[_metric(n, metrics[n], now, step) for n in fresh])
         logged |= {(n, step) for n in fresh}
 
     def end_group(self, name: str, status: str, tags: Mapping[str, str]) -> None:
@@ -486,6 +516,8 @@ class Store:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write what there is in as few transactions as MLflow allows."""
+        from mlflow.entities import Param, RunTag
+
         if metrics or params or tags:
             self._client.log_batch(
                 run_id,
@@ -617,7 +649,7 @@ class Store:
         for point in points:
             if (point.name, point.step) not in known:
                 known.add((point.name, point.step))
-                fresh.append(Metric(point.name, point.value, point.time_ms, point.step))
+                fresh.append(_metric(point.name, point.value, point.time_ms, point.step))
         return fresh
 
     def _known_points(self, key: str) -> set[tuple[str, int]]:
@@ -644,12 +676,18 @@ class Store:
             known = self._create(f"{cell} (mean)", tags)
         if values != known.metrics:
             now = time.time_ns() // 1_000_000
-            metrics = [Metric(k, v, now, int(row["n"])) for k, v in values.items()]
+            metrics = [_metric(k, v, now, int(row["n"])) for k, v in values.items()]
             self._log(known.run_id, metrics=metrics)
         elif known.status == "FINISHED":
             return
         self._client.set_terminated(known.run_id)
         self._summaries[name] = known.now(status="FINISHED", metrics=values)
+
+
+def _metric(name: str, value: float, time_ms: int, step: int) -> Metric:
+    from mlflow.entities import Metric
+
+    return Metric(name, value, time_ms, step)
 
 
 def rebuild(home: Home, tracking_uri: str | None = None) -> int:
@@ -663,6 +701,8 @@ def rebuild(home: Home, tracking_uri: str | None = None) -> int:
     Raises:
         InputError: if another driver is alive, or the server does not answer.
     """
+    from orchestrator import tracking, tracking_server
+
     with locked(home):
         tracking_server.move(home, tracking_uri)
         tracking.set_aside(home)

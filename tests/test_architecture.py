@@ -31,6 +31,25 @@ def test_planning_imports_neither_torch_nor_ray_nor_mlflow():
     assert not imported(code) & {"torch", "ray", "mlflow", "numpy", "pandas"}
 
 
+def test_what_only_reads_a_home_does_not_wait_for_mlflow(tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from orchestrator.home import open_home\n"
+        "from orchestrator.plan import load_plan\n"
+        "from orchestrator.store import Store\n"
+        f"home = open_home(Path({str(tmp_path)!r}))\n"
+    )
+    write = "with Store.open(home) as store: store.begin_sweep(load_plan('table2', scale='smoke'))"
+    assert "mlflow" in imported(code + write)
+    read = (
+        "from orchestrator.commands import results, sweep\n"
+        "from orchestrator.report import evidence\n"
+        "from orchestrator import running, status\n"
+        "assert Store.read(home).tables() == {}"
+    )
+    assert not imported(code + read) & {"torch", "ray", "mlflow", "pandas"}
+
+
 def test_a_gpu_machine_with_only_pytorch_can_train():
     code = (
         "from trainables import execute, registry\n"

@@ -45,10 +45,11 @@ def read_images(artifacts: Path) -> ImageCounts | None:
     import pyarrow as pa
 
     try:
-        with pa.OSFile(str(artifacts / FILE), "rb") as source:
-            rows = pa.ipc.open_file(source).read_all()
+        content = (artifacts / FILE).read_bytes()
     except FileNotFoundError:
         return None
+    # The one batch that was written: a table of chunks takes twice as long, ten thousand times.
+    rows = pa.ipc.open_file(pa.py_buffer(content)).get_batch(0)
     return ImageCounts(
         ids=tuple(rows["id"].to_pylist()),
         both_NK=_matrix(rows["both"]),
@@ -58,5 +59,5 @@ def read_images(artifacts: Path) -> ImageCounts | None:
 
 def _matrix(lists: Any) -> Floats:
     """Return a column of lists of one length as (N, K)."""
-    values = lists.combine_chunks().flatten().to_numpy()
+    values = lists.flatten().to_numpy()
     return np.asarray(values.reshape(len(lists), -1), dtype=np.float64)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import operator
 import shutil
 import sqlite3
 import stat
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import tracking
+from orchestrator import tracking_database
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.failures import Failure
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
 from orchestrator.reproduce import keys_of
 from orchestrator.store import DamagedResultError, StaleAttemptError, Store
+from orchestrator.tracking_database import Known, read_runs
 from tests.stored_runs import committed, fill, metric_history
 from trainables.history import Point
 
@@ -85,6 +87,36 @@ def test_runs_are_children_of_the_sweep_with_their_parameters(home, plan, pretra
     assert parent.data.tags["hdsweep.sweep"] == "table2/smoke"
     assert run.data.params["training.optimizer.lr"] == "0.0001"
     assert run.info.run_name == pretraining.label
+
+
+def test_what_is_read_without_mlflow_is_what_mlflow_says(home):
+    plan = load_plan("table2", scale="smoke", methods="hybrid_ft", targets="ph2", seeds="0,1,2")
+    pretraining, going, *failing = plan.runs
+    odd = {"final_loss": float("nan"), "best": float("inf"), "worst": -1e-300}
+    with Store.open(home) as store:
+        store.begin_sweep(plan)
+        attempt = store.start(pretraining)
+        fill(attempt)
+        store.commit(pretraining.key, attempt)
+        store.start(going)
+        for run in failing:
+            store.fail(run.key, store.start(run), Failure("error", "it broke", "log"))
+        client, experiment = store._client, store._experiment
+        first = store._runs[failing[0].key].run_id
+        for name, value in odd.items():
+            client.log_metric(store._runs[going.key].run_id, name, value)
+        client.delete_run(first)
+    read = read_runs(home, "hdsweep")
+    told = client.search_runs([experiment], order_by=["attributes.start_time DESC"])
+    key = operator.attrgetter("run_id")
+    # `repr` of both: NaN is not itself.
+    assert list(map(repr, sorted(read.known, key=key))) == list(
+        map(repr, sorted(map(Known.of, told), key=key))
+    )
+    assert read.deleted == {first}
+    starts = [run.started_ms for run in read.known]
+    assert starts == sorted(starts, reverse=True)
+    assert read_runs(home, "of somebody else") is None
 
 
 def test_values_logged_while_running_are_not_logged_again(home, plan, pretraining):
@@ -267,7 +299,7 @@ def test_a_database_that_others_keep_locked_is_refused_with_who_they_are(
     home, plan, pretraining, monkeypatch
 ):
     committed(home, plan, pretraining)
-    monkeypatch.setattr(tracking, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(tracking_database, "PATIENCE_S", 0.1)
     moved = move_home(home)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(moved.database)], stdout=subprocess.PIPE, text=True

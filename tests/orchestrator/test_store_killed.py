@@ -62,8 +62,9 @@ def sweep(home):
 
 def state(home):
     store = Store.read(home)
+    experiment = store._client.get_experiment_by_name("hdsweep").experiment_id
     runs = {}
-    for run in store._client.search_runs([store._experiment]):
+    for run in store._client.search_runs([experiment]):
         tags = {k: v for k, v in run.data.tags.items() if k not in ("hdsweep.attempt", "mlflow.parentRunId")}
         history = {
             name: sorted((m.step, m.value) for m in store._client.get_metric_history(run.info.run_id, name))

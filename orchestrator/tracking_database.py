@@ -1,0 +1,184 @@
+"""The home's own tracking database as SQLite sees it: what verbs that only read need of MLflow's tables.
+
+MLflow makes the tables and writes them, see tracking.py. Importing it takes seconds, and its search makes an
+object of every parameter, which of ten thousand runs takes twenty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from orchestrator.errors import InputError
+from orchestrator.home import Home
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+EXPERIMENT = "hdsweep"
+PATIENCE_S = 20
+ACTIVE = "active"  # The stage of a run that nobody deleted in the UI.
+MINE = "run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = ?)"
+
+
+@dataclass(frozen=True)
+class Known:
+    """One run of the database, as this driver last read or left it."""
+
+    run_id: str
+    name: str
+    status: str
+    started_ms: int
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """The last value of each."""
+    has_params: bool
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return what matters of MLflow's own record."""
+        return cls(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            status=run.info.status,
+            started_ms=run.info.start_time,
+            tags=dict(run.data.tags),
+            metrics=dict(run.data.metrics),
+            has_params=bool(run.data.params),
+        )
+
+    def now(
+        self,
+        *,
+        status: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Self:
+        """Return the run after these were written; saves reading it back."""
+        return replace(
+            self,
+            status=status or self.status,
+            tags={**self.tags, **(tags or {})},
+            metrics={**self.metrics, **(metrics or {})},
+        )
+
+
+class Runs(NamedTuple):
+    """The runs of an experiment."""
+
+    known: list[Known]
+    """Newest first."""
+    deleted: set[str]
+    """Ids of those that somebody deleted in the UI."""
+
+
+def experiment_name(home: Home) -> str:
+    """Return what a home's experiment is called: on a server, which has others too, by the home."""
+    if not home.tracking_uri:
+        return EXPERIMENT
+    place = home.artifact_location.removeprefix("file://").removesuffix("/artifacts")
+    return f"{EXPERIMENT} {place}"
+
+
+def read_runs(home: Home, experiment: str) -> Runs | None:
+    """Return the runs of an experiment, by its name; None if there is none.
+
+    Raises:
+        InputError: if the file is not a database of MLflow's, or is damaged or locked.
+    """
+    try:
+        with contextlib.closing(connected(home.database)) as connection:
+            found = connection.execute(
+                "SELECT experiment_id FROM experiments WHERE name = ?", (experiment,)
+            ).fetchone()
+            return None if found is None else _runs_of(connection, found)
+    except (sqlite3.Error, OSError) as error:
+        raise unreadable(home, error) from error
+
+
+def require_writable(home: Home) -> None:
+    """Wait a while for whoever writes to the database, and raise an InputError if that takes long.
+
+    Another sweep is refused before, by the lock of the home. This is for those who open the file by
+    other means: hours of training must not end at the first thing that is to be written down.
+    """
+    try:
+        with contextlib.closing(connected(home.database)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.Error as error:
+        raise unreadable(home, error) from error
+
+
+def compact(database: Path) -> None:
+    """Bring everything into the one file, which can then be copied alone."""
+    pragma(database, "wal_checkpoint(TRUNCATE)")
+
+
+def pragma(database: Path, statement: str) -> None:
+    """Execute a PRAGMA of SQLite."""
+    with contextlib.closing(connected(database)) as connection:
+        connection.execute(f"PRAGMA {statement}").fetchall()
+
+
+def connected(database: Path) -> sqlite3.Connection:
+    """Return a connection that waits for others."""
+    return sqlite3.connect(database, timeout=PATIENCE_S)
+
+
+def unreadable(home: Home, error: Exception) -> InputError:
+    """Return what to tell of a database that cannot be read or written."""
+    reason = str(error).strip().splitlines()[0]
+    if "database is locked" in str(error):
+        return InputError(
+            f"the tracking database `{home.database}` is locked by {_who_has(home.database)}",
+            hint="wait for it or stop it; nothing that was stored is lost",
+        )
+    return InputError(
+        f"the tracking database `{home.database}` cannot be read: {reason}",
+        hint="`hdsweep reconcile --rebuild` makes it anew from the stored artifacts",
+    )
+
+
+def _runs_of(connection: sqlite3.Connection, experiment: tuple[int]) -> Runs:
+    rows = connection.execute(
+        "SELECT run_uuid, name, status, start_time, lifecycle_stage FROM runs"
+        " WHERE experiment_id = ? ORDER BY start_time DESC",
+        experiment,
+    ).fetchall()
+    tags: dict[str, dict[str, str]] = defaultdict(dict)
+    of_tags = f"SELECT run_uuid, key, value FROM tags WHERE {MINE}"
+    for run, name, value in connection.execute(of_tags, experiment):
+        tags[run][name] = value
+    metrics: dict[str, dict[str, float]] = defaultdict(dict)
+    of_metrics = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {MINE}"
+    for run, name, number, nan in connection.execute(of_metrics, experiment):
+        metrics[run][name] = math.nan if nan else number
+    of_params = f"SELECT DISTINCT run_uuid FROM params WHERE {MINE}"
+    with_params = {run for (run,) in connection.execute(of_params, experiment)}
+    known = [
+        Known(run, name, status, started_ms, tags[run], metrics[run], run in with_params)
+        for run, name, status, started_ms, stage in rows
+        if stage == ACTIVE
+    ]
+    return Runs(known, {row[0] for row in rows} - {run.run_id for run in known})
+
+
+def _who_has(database: Path) -> str:
+    """Return which other processes have the file open, as far as this one may see."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.name != str(os.getpid()) and any(
+                opened.samefile(database) for opened in (process / "fd").iterdir()
+            ):
+                name = (process / "comm").read_text().strip()
+                found.append(f"process {process.name} (`{name}`)")
+    return ", ".join(found) or "another program"
