@@ -20,6 +20,7 @@ import hashlib, json, os, shutil, sys
 from pathlib import Path
 import sqlalchemy
 
+import orchestrator.tracking  # With MLflow: before forking.
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
 from orchestrator.store import Store, rebuild
