@@ -108,6 +108,16 @@ def test_lambda_zero_trains_no_mask_channel(tiny, tmp_path):
     assert head[:3].abs().max() > 0
 
 
+def test_hybrid_refuses_a_pixel_without_a_label(tiny, tmp_path):
+    run = load("hybrid")(tiny.spec("hybrid"), tiny.places(tmp_path, "hybrid"))
+    labels = torch.zeros(1, 16, 16, dtype=torch.long)
+    clean, answer = torch.zeros(1, 3, 16, 16), torch.zeros(1, 5, 16, 16)
+    assert run.loss_B(clean, labels, answer, torch.ones(1)) > 0
+    labels[0, 0, 0] = 255
+    with pytest.raises(RuntimeError, match="Class values must be smaller than num_classes"):
+        run.loss_B(clean, labels, answer, torch.ones(1))
+
+
 def test_diffusion_and_hybrid_meet_the_same_noise(tiny, tmp_path):
     # Paired: with lambda 0 the hybrid task is the diffusion task, up to what the larger head draws.
     def first_loss(task):

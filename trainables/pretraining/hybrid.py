@@ -4,7 +4,7 @@ Source: Sauvalle & Salzmann, arXiv 2408.03433: joint regression of image and one
 noised image, both weighted with SNR(t), the mask term by lambda besides.
 """
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.losses.hybrid import hybrid_loss
@@ -21,7 +21,6 @@ class HybridPretraining(DiffusionPretraining):
 
     def loss_B(self, clean: Tensor, labels: Tensor, answer: Tensor, snr_B: Tensor) -> Tensor:
         """Return the loss of each image, the masks as one-hot values in {0, 1}."""
-        # `F.one_hot` looks at the labels first, for which a GPU would have to be waited for.
-        classes_K = torch.arange(self.spec.dataset.classes, device=labels.device)
-        mask = labels[:, None] == classes_K[:, None, None]
+        # It refuses a label that is no class, an ignored one say: there is no mask to regress to.
+        mask = F.one_hot(labels, self.spec.dataset.classes).permute(0, 3, 1, 2)
         return hybrid_loss(clean, mask, answer, snr_B, mask_weight=self.config.mask_weight)
