@@ -7,7 +7,7 @@ model of memory, in TF32 and bfloat16, with channels-last, with `torch.compile`,
 deterministic kernels. Each variant goes on with the same process, one after the other, so that they
 can be compared.
 
-    python benchmarks/gpu.py                   # 3 to 5 minutes on an H100
+    python benchmarks/gpu.py                   # --minutes bounds it
 
 Units: seconds, TFLOP (10^12) per second, GB (10^9 bytes).
 """
@@ -17,7 +17,6 @@ import gc
 import json
 import math
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,17 +27,15 @@ from statistics import median
 from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from safetensors.torch import save_file
+from ledm_memory import write_weights
 
 from orchestrator.costs import forward_gflop, training_gflop
 from orchestrator.forecast import memory_gb
 from trainables.config import (
     AdmConfig,
     ComputeConfig,
-    DatasetRef,
     DeepLabConfig,
     FineTuningConfig,
     LedmConfig,
@@ -52,7 +49,7 @@ from trainables.data.prepare import prepare
 from trainables.diffusion.sampling import sample_joint
 from trainables.gpu_memory import begin_peak, peak_gb
 from trainables.loop import Places, Run
-from trainables.networks.start import WEIGHTS_FILE, fresh_network, pretraining_outputs
+from trainables.networks import build
 from trainables.registry import load
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
@@ -62,9 +59,8 @@ NETWORKS = {
     "deeplab": DeepLabConfig(backbone="random"),
     "segformer": SegFormerConfig(backbone="random"),
 }
-PLAIN: dict[str, Any] = {}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "tf32": PLAIN,
+    "tf32": {},
     "tf32, any kernel": {"deterministic": False},
     "tf32, channels-last": {"channels_last": True},
     "bf16": {"precision": "bf16"},
@@ -161,15 +157,7 @@ def spec_of(family: str, task: str, data: dict[str, Any], compute: ComputeConfig
         stage=stage,
         task=task,
         network=NETWORKS[family],
-        dataset=DatasetRef(
-            name=prepared.name,
-            fingerprint=prepared.fingerprint,
-            classes=len(prepared.classes),
-            image_size=SIDE,
-            augmentation=prepared.augmentation,
-            metric=prepared.metric,
-            generated=True,
-        ),
+        dataset=prepared.ref(SIDE),
         seed=0,
         training=training,
         compute=compute,
@@ -232,14 +220,7 @@ def ledm(home: Path, data: dict[str, Any]) -> dict[str, Any]:
     """Return what LEDM's features and its iterations take, in TF32."""
     spec = spec_of("adm", "ledm", data, ComputeConfig())
     places = places_of(spec, home, data)
-    assert spec.pretrained is not None
-    outputs = pretraining_outputs(spec.pretrained.task, spec.pretrained.classes)
-    (home / "pretrained").mkdir()
-    network = fresh_network(spec, outputs, places)
-    save_file(
-        {n: t.cpu() for n, t in network.state_dict().items()}, home / "pretrained" / WEIGHTS_FILE
-    )
-    del network
+    write_weights(spec, places)
     begin_peak("cuda")
     began = time.monotonic()
     run: Run = load("ledm")(spec, places)
@@ -258,9 +239,7 @@ def ledm(home: Path, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def sampling() -> dict[str, Any]:
-    """Return what drawing the 8 samples of a hybrid pretraining takes, in 100 steps of DPM-Solver."""
-    from trainables.networks import build
-
+    """Return what a step of DPM-Solver takes for the 8 samples of a hybrid pretraining."""
     network = build(AdmConfig(), 5).to("cuda")
     times = []
     for steps in (3, 20):

@@ -103,7 +103,6 @@ def run_of(arguments: argparse.Namespace) -> tuple[Any, Any]:
     from trainables.config import (
         AdmConfig,
         ComputeConfig,
-        DatasetRef,
         LedmConfig,
         PretrainedRef,
         RunSpec,
@@ -118,13 +117,7 @@ def run_of(arguments: argparse.Namespace) -> tuple[Any, Any]:
         stage="fine-tuning",
         task="ledm",
         network=AdmConfig(channels=arguments.channels),
-        dataset=DatasetRef(
-            name=target.name,
-            fingerprint=target.fingerprint,
-            classes=len(target.classes),
-            image_size=arguments.side,
-            generated=True,
-        ),
+        dataset=target.ref(arguments.side),
         seed=0,
         training=LedmConfig(max_iterations=arguments.iterations),
         pretrained=PretrainedRef(key="0" * 16, task="hybrid", classes=2),

@@ -138,8 +138,7 @@ class Store:
 
         # Before any worker starts: concurrent first writers of a fresh database race.
         tracking.create(home)
-        if not home.tracking_uri:
-            tracking_database.require_writable(home)
+        tracking_database.require_writable(home)
         client = tracking.connect(home)
         found = client.get_experiment_by_name(experiment_name(home))
         experiment = found.experiment_id if found else tracking.create_experiment(client, home)
@@ -516,9 +515,9 @@ class Store:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write what there is in as few transactions as MLflow allows."""
-        from mlflow.entities import Param, RunTag
-
         if metrics or params or tags:
+            from mlflow.entities import Param, RunTag
+
             self._client.log_batch(
                 run_id,
                 metrics=metrics,

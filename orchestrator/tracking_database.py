@@ -107,8 +107,11 @@ def require_writable(home: Home) -> None:
     """Wait a while for whoever writes to the database, and raise an InputError if that takes long.
 
     Another sweep is refused before, by the lock of the home. This is for those who open the file by
-    other means: hours of training must not end at the first thing that is to be written down.
+    other means: hours of training must not end at the first thing that is to be written down. A server
+    needs nothing.
     """
+    if home.tracking_uri:
+        return
     try:
         with contextlib.closing(connected(home.database)) as connection:
             connection.execute("BEGIN IMMEDIATE")

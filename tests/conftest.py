@@ -27,6 +27,7 @@ class Tiny:
     home: Path
     source: object
     target: object
+    side: int = SIDE
 
     def spec(self, task, **changes):
         from trainables.config import PretrainedRef, RunSpec
@@ -42,7 +43,7 @@ class Tiny:
             stage="pretraining" if pretraining else "fine-tuning",
             task=task,
             network=changes.pop("network", self.adm),
-            dataset=self._ref(data),
+            dataset=data.ref(self.side),
             seed=changes.pop("seed", 0),
             training=changes.pop("training", None) or self.training(task),
             pretrained=pretrained,
@@ -99,32 +100,28 @@ class Tiny:
     def folder(self, prepared):
         return self.home / "datasets" / f"{prepared.name}-{prepared.stored_side}"
 
-    def _ref(self, prepared):
-        from trainables.config import DatasetRef
-
-        return DatasetRef(
-            name=prepared.name,
-            fingerprint=prepared.fingerprint,
-            classes=len(prepared.classes),
-            image_size=SIDE,
-            augmentation=prepared.augmentation,
-            metric=prepared.metric,
-            generated=prepared.generated,
-        )
-
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def family_of_data(tmp_path_factory):
+    """Return a function that prepares a source and a target of a size."""
     from trainables.data.datasets import all_datasets
     from trainables.data.prepare import prepare
 
-    home = tmp_path_factory.mktemp("home")
-    data = all_datasets()
+    def ready(side, *, source, target):
+        home, data = tmp_path_factory.mktemp("home"), all_datasets()
+        both = (("isic2018-like", source), ("ph2-like", target))
+        return Tiny(
+            home,
+            *(prepare(data[n], None, home, image_size=side, images=images) for n, images in both),
+            side,
+        )
 
-    def ready(name, images):
-        return prepare(data[name], None, home, image_size=SIDE, images=images)
+    return ready
 
-    return Tiny(home, ready("isic2018-like", 20), ready("ph2-like", 16))
+
+@pytest.fixture(scope="session")
+def tiny(family_of_data):
+    return family_of_data(SIDE, source=20, target=16)
 
 
 @pytest.fixture(scope="session")

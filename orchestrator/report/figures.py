@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,10 +178,13 @@ def colour_of(method: Method) -> str:
     return COLOURS.get(pretraining, OWN)
 
 
+def _gains_over(baseline: str, table: Table, _: Evidence) -> "Figure | None":
+    return gains(table, baseline)
+
+
 FIGURES: Mapping[str, Callable[[Table, Evidence], "Figure | None"]] = {
     "seeds": lambda table, _: seeds(table),
-    "gain_over_scratch_adm": lambda table, _: gains(table, "scratch_adm"),
-    "gain_over_supervised_ft": lambda table, _: gains(table, "supervised_ft"),
+    **{f"gain_over_{each}": partial(_gains_over, each) for each in BASELINES},
     "ranks": lambda table, _: ranks(table, ranks_of(table)),
     "pretraining_curves": lambda table, evidence: curves(
         table, evidence, lambda done: done.run.source if done.run.pretraining else None, "loss"

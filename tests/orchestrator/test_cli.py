@@ -142,7 +142,7 @@ def test_planning_at_paper_scale_needs_nothing(tmp_path):
     records = [json.loads(line) for line in out.splitlines()]
     assert len(records) == 180
     assert sum(record["stage"] == "pretraining" for record in records) == 15
-    # 180 million images through the pretrainings: days of a GPU.
+    # 54 million images through the pretrainings: days of a GPU.
     assert sum(record["forecast_seconds"] for record in records) / 3600 == pytest.approx(
         165, rel=0.05
     )

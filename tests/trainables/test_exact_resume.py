@@ -1,7 +1,6 @@
 """A run that is killed anywhere and started again ends with the bits of one never interrupted."""
 
 import io
-import json
 import os
 import random
 import signal
@@ -9,8 +8,8 @@ import signal
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from tests.outcomes import assert_same, outcome
 from trainables import registry
 from trainables.execute import Session, execute
 from trainables.pretraining.hybrid import HybridPretraining
@@ -35,21 +34,6 @@ def given(tiny, hybrid, request, tmp_path_factory):
     source, artifacts = hybrid if task in NEEDS_PRETRAINING else (None, None)
     spec = tiny.spec(task, pretrained=source)
     return spec, lambda: tiny.places(tmp_path_factory.mktemp(task), task, artifacts)
-
-
-def outcome(places):
-    """Return what a run leaves: its weights, and everything measured."""
-    record = json.loads((places.artifacts / "result.json").read_text())
-    history = [(name, step, value) for name, step, value, _ in record["history"]]
-    return load_file(places.artifacts / "weights.safetensors"), record["metrics"], history
-
-
-def assert_same(one, other):
-    weights, metrics, history = one
-    assert weights.keys() == other[0].keys()
-    for name, tensor in weights.items():
-        assert torch.equal(tensor, other[0][name]), name
-    assert (metrics, history) == other[1:]
 
 
 def killed_at(update, spec, places):

@@ -14,26 +14,20 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from tests.outcomes import assert_same, outcome
 from trainables.config import (
     AdmConfig,
     ComputeConfig,
-    DatasetRef,
     DeepLabConfig,
     FineTuningConfig,
     LedmConfig,
     OptimizerConfig,
-    PretrainedRef,
     PretrainingConfig,
-    RunSpec,
     SamplingConfig,
     SegFormerConfig,
 )
-from trainables.data.datasets import all_datasets
-from trainables.data.prepare import prepare
 from trainables.execute import Session, execute
-from trainables.loop import Places
 from trainables.tune_adapter import RunTrainable
 
 pytestmark = [
@@ -54,55 +48,16 @@ NETWORKS = {
     "deeplab": DeepLabConfig(backbone="random"),
     "segformer": SegFormerConfig(backbone="random"),
 }
+STILL = {
+    "adm": {"dropout": 0.0},
+    "deeplab": {},
+    "segformer": {"dropout": 0.0, "drop_path": 0.0},
+}
 TASKS = ("diffusion", "hybrid", "supervised", "finetune", "ledm")
 RUNS = [("adm", task) for task in TASKS]
 RUNS += [
     (family, task) for family in ("deeplab", "segformer") for task in ("supervised", "finetune")
 ]
-
-
-class Data:
-    """A prepared source and target, and specs of runs on them."""
-
-    def __init__(self, home):
-        self.home = home
-        data = all_datasets()
-        self.source, self.target = (
-            prepare(data[name], None, home, image_size=SIDE, images=images)
-            for name, images in (("isic2018-like", 40), ("ph2-like", 30))
-        )
-
-    def spec(self, family, task, *, pretrained=None, network=None, **compute):
-        pretraining = task in ("diffusion", "hybrid", "supervised")
-        data = self.source if pretraining else self.target
-        return RunSpec(
-            stage="pretraining" if pretraining else "fine-tuning",
-            task=task,
-            network=network or NETWORKS[family],
-            dataset=DatasetRef(
-                name=data.name,
-                fingerprint=data.fingerprint,
-                classes=len(data.classes),
-                image_size=SIDE,
-                augmentation=data.augmentation,
-                metric=data.metric,
-                generated=True,
-            ),
-            seed=0,
-            training=training(task),
-            pretrained=pretrained,
-            compute=ComputeConfig(**compute),
-        )
-
-    def places(self, folder, spec, pretrained=None, device="cuda"):
-        data = self.source if spec.stage == "pretraining" else self.target
-        return Places(
-            dataset=self.home / "datasets" / f"{data.name}-{data.stored_side}",
-            checkpoints=folder / "checkpoints",
-            artifacts=folder / "artifacts",
-            pretrained=pretrained,
-            device=device,
-        )
 
 
 def training(task):
@@ -123,48 +78,53 @@ def training(task):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return Data(tmp_path_factory.mktemp("home"))
+def data(family_of_data):
+    return family_of_data(SIDE, source=40, target=30)
 
 
 @pytest.fixture(scope="module")
-def hybrid(data, tmp_path_factory):
-    """Return what a fine-tuning from a hybrid pretraining names it by, and its artifacts."""
-    spec = data.spec("adm", "hybrid")
-    places = data.places(tmp_path_factory.mktemp("hybrid"), spec)
-    execute(spec, places)
-    named = PretrainedRef(key=spec.key, task="hybrid", classes=spec.dataset.classes)
-    return named, places.artifacts
+def spec_of(data):
+    """Return a function that makes the spec of a run."""
 
-
-@pytest.fixture
-def made(data, hybrid, tmp_path_factory):
-    """Return a function that makes a spec, and one that makes fresh places for it."""
-
-    def make(family, task, **compute):
-        named, artifacts = hybrid if (family, task) == ("adm", "ledm") else (None, None)
-        spec = data.spec(family, task, pretrained=named, **compute)
-        return spec, lambda: data.places(tmp_path_factory.mktemp(task), spec, artifacts)
+    def make(family, task, *, network=None, pretrained=None, **compute):
+        return data.spec(
+            task,
+            network=network or NETWORKS[family],
+            training=training(task),
+            pretrained=pretrained,
+            compute=ComputeConfig(**compute),
+        )
 
     return make
 
 
+@pytest.fixture(scope="module")
+def hybrid(data, spec_of, tmp_path_factory):
+    """Return the spec of a finished hybrid pretraining and the folder of its artifacts."""
+    spec = spec_of("adm", "hybrid")
+    places = on_gpu(data.places(tmp_path_factory.mktemp("hybrid"), "hybrid"))
+    execute(spec, places)
+    return spec, places.artifacts
+
+
+@pytest.fixture
+def made(data, spec_of, hybrid, tmp_path_factory):
+    """Return a function that makes a spec, and one that makes fresh places for it."""
+
+    def make(family, task, **compute):
+        source, artifacts = hybrid if task == "ledm" else (None, None)
+        spec = spec_of(family, task, pretrained=source, **compute)
+        return spec, lambda: on_gpu(data.places(tmp_path_factory.mktemp(task), task, artifacts))
+
+    return make
+
+
+def on_gpu(places):
+    return replace(places, device="cuda")
+
+
 def record(places):
     return json.loads((places.artifacts / "result.json").read_text())
-
-
-def outcome(places):
-    """Return what a run leaves: its weights, and everything measured."""
-    history = [(name, step, value) for name, step, value, _ in record(places)["history"]]
-    weights = load_file(places.artifacts / "weights.safetensors")
-    return weights, record(places)["metrics"], history
-
-
-def assert_same(one, other):
-    assert one[1:] == other[1:]
-    assert one[0].keys() == other[0].keys()
-    for name, tensor in one[0].items():
-        assert torch.equal(tensor, other[0][name]), name
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
@@ -188,26 +148,27 @@ def test_interrupted_and_gone_on_with_it_ends_with_the_same_bits(made, family, t
 
 
 @pytest.mark.parametrize("family", NETWORKS)
-def test_a_gpu_trains_as_a_cpu_does(data, tmp_path, family):
+def test_a_gpu_trains_as_a_cpu_does(data, spec_of, tmp_path, family):
     # No dropout: devices draw it from streams of their own. What is left differs by rounding.
-    still = {"dropout": 0.0} | ({"drop_path": 0.0} if family == "segformer" else {})
-    network = NETWORKS[family].model_copy(update=still if family != "deeplab" else {})
-    spec = data.spec(family, "finetune", network=network, precision="fp32")
+    network = NETWORKS[family].model_copy(update=STILL[family])
+    spec = spec_of(family, "finetune", network=network, precision="fp32")
     losses = {}
     for device in ("cpu", "cuda"):
-        session = Session(spec, data.places(tmp_path / device, spec, device=device))
+        places = data.places(tmp_path / device, spec.task)
+        session = Session(spec, replace(places, device=device))
         for _ in range(2):  # An epoch: the first loss alone, of a head of zeros, says nothing.
             session.advance_for(0)
         losses[device] = [point.value for point in session.run.history if point.name == "loss"]
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-2)
 
 
-def test_images_and_timesteps_are_those_of_a_cpu(data, tmp_path):
+def test_images_and_timesteps_are_those_of_a_cpu(data, spec_of, tmp_path):
     # The network still answers zeros, so that the loss is the images' and the weights' of their SNR.
-    spec = data.spec("adm", "hybrid", precision="fp32")
+    spec = spec_of("adm", "hybrid", precision="fp32")
     losses = {}
     for device in ("cpu", "cuda"):
-        session = Session(spec, data.places(tmp_path / device, spec, device=device))
+        places = data.places(tmp_path / device, spec.task)
+        session = Session(spec, replace(places, device=device))
         session.advance_for(0)
         losses[device] = [point.value for point in session.run.history]
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
@@ -227,11 +188,13 @@ def without_zeros(network):
     ids=["channels-last", "bf16-channels-last", "compile"],
 )
 @pytest.mark.parametrize("family", NETWORKS)
-def test_what_is_meant_to_be_faster_computes_the_same_function(data, tmp_path, family, compute):
+def test_what_is_meant_to_be_faster_computes_the_same_function(
+    data, spec_of, tmp_path, family, compute
+):
     losses = []
     for place, asked in (("plain", {"precision": "fp32"}), ("asked", compute)):
-        spec = data.spec(family, "finetune", **asked)
-        session = Session(spec, data.places(tmp_path / place, spec))
+        spec = spec_of(family, "finetune", **asked)
+        session = Session(spec, on_gpu(data.places(tmp_path / place, "finetune")))
         without_zeros(session.run.network.eval())
         images_BCHW, _ = session.run.target.batch(session.run.target.train[:4])
         t_B = torch.zeros(4, dtype=torch.long, device="cuda")
@@ -253,11 +216,11 @@ def test_the_record_tells_device_memory_and_energy(made):
     assert told["joules"] > 0  # A board of hundreds of watts; counted since Volta.
 
 
-def test_out_of_memory_is_told_as_such_and_gives_the_memory_back(data, tmp_path):
-    spec = data.spec("adm", "hybrid")
+def test_out_of_memory_is_told_as_such_and_gives_the_memory_back(data, spec_of, tmp_path):
+    spec = spec_of("adm", "hybrid")
     config = {
         "spec": spec.model_dump(mode="json"),
-        "dataset": str(data.places(tmp_path, spec).dataset),
+        "dataset": str(data.places(tmp_path, "hybrid").dataset),
         "folder": str(tmp_path),
     }
     gc.collect()
@@ -280,12 +243,12 @@ def test_out_of_memory_is_told_as_such_and_gives_the_memory_back(data, tmp_path)
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def test_a_gpu_run_goes_on_where_a_checkpoint_of_a_cpu_was_taken(data, tmp_path):
-    spec = data.spec("adm", "hybrid")
-    on_cpu = data.places(tmp_path, spec, device="cpu")
+def test_a_gpu_run_goes_on_where_a_checkpoint_of_a_cpu_was_taken(data, spec_of, tmp_path):
+    spec = spec_of("adm", "hybrid")
+    on_cpu = data.places(tmp_path, "hybrid")
     session = Session(spec, on_cpu, checkpoint_seconds=0)
     session.advance_for(0)
     session.save()
-    result = execute(spec, replace(on_cpu, device="cuda"))
+    result = execute(spec, on_gpu(on_cpu))
     assert result.updates == spec.training.updates
     assert record(on_cpu)["resumed_at"] == 1

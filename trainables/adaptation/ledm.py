@@ -33,9 +33,8 @@ MANY_CLASSES = 30  # From here on the official code takes the wider classifier.
 WIDE, NARROW = (256, 128), (128, 32)
 INITIAL_STD = 0.02
 LOG_EVERY = 50  # Iterations between two logged losses.
-GATHERED = (
-    16  # Mini-batches whose features are read in one go: one by one, a GPU waits for Python.
-)
+# Mini-batches whose features are read in one go: one by one, a GPU waits for Python.
+GATHERED = 16
 
 
 @dataclass

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trainables.config import Augmentation, Frozen, Metric
+from trainables.config import Augmentation, DatasetRef, Frozen, Metric
 from trainables.data.info import DatasetInfo, Role
 from trainables.storage import MIRROR_FILE
 
@@ -37,6 +37,22 @@ class Prepared(Frozen):
     """Labelled images that the release had, with those that were left out; 0 if not noted."""
     sources: str = ""
     """Digest of path, size and time of what it was read from; empty if generated or not noted."""
+
+    def ref(self, image_size: int) -> DatasetRef:
+        """Return what the spec of a run names it by.
+
+        Args:
+            image_size: side in pixels of what the network sees.
+        """
+        return DatasetRef(
+            name=self.name,
+            fingerprint=self.fingerprint,
+            classes=len(self.classes),
+            image_size=image_size,
+            augmentation=self.augmentation,
+            metric=self.metric,
+            generated=self.generated,
+        )
 
 
 def folder_of(home: Path, info: DatasetInfo, image_size: int) -> Path:
