@@ -86,7 +86,7 @@ class Lease:
 
     def _is_left(self, found: Mapping[str, str]) -> bool:
         """Return whether the holder is gone: it died on this machine, or was silent for too long."""
-        here = all(found.get(name) == self._who[name] for name in ("host", "boot"))
+        here = all(found.get(name) == self._who[name] for name in ("host", "boot", "pids"))
         if here and not Path(f"/proc/{found.get('pid')}").exists():
             return True
         renewed, probe = self._storage.one(NAME), f"lease-{self._token}"
@@ -138,6 +138,7 @@ def ourselves() -> dict[str, str]:
         "pid": str(os.getpid()),
         "host": os.uname().nodename,
         "boot": _boot(),
+        "pids": _pid_namespace(),
         "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "command": " ".join(Path(part).name for part in sys.argv[:3]),
     }
@@ -147,4 +148,11 @@ def _boot() -> str:
     """Return what tells this start of the machine from others: process ids repeat after it."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return "unknown"
+
+
+def _pid_namespace() -> str:
+    """Return what tells the process ids of this container from those of others on the machine."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/self/ns/pid").readlink().name
     return "unknown"

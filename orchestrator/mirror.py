@@ -14,7 +14,6 @@ SYNCED.json  size and time of each file, here and there, when both were the same
 
 import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,7 @@ from pathlib import Path
 from orchestrator.errors import InputError
 from orchestrator.lease import NAME as LEASE
 from orchestrator.lease import Lease, ourselves, read_lease
+from trainables.atomic_files import temporary_beside
 from trainables.storage import AT_ONCE, MIRROR_FILE, Storage, Stored, cache_folder
 
 SYNCED_FILE = "SYNCED.json"
@@ -311,7 +311,7 @@ class Mirror:
         try:
             yield
         finally:
-            fresh = self.folder / f".{SYNCED_FILE}.{os.getpid()}"
+            fresh = temporary_beside(self.folder / SYNCED_FILE)
             fresh.write_text(json.dumps(self._synced))
             fresh.rename(self.folder / SYNCED_FILE)
 

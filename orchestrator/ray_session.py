@@ -6,6 +6,7 @@ a private temporary folder that goes with it.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from orchestrator.errors import HdsweepError, InputError
 from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
 from orchestrator.ray_token import private_token
 
-FOLDER_PREFIX = "hdsweep-ray-"
+FOLDER_PREFIX, NEW_FOLDER_PREFIX = "hdsweep-ray-", "hdsweep-new-"
 MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
 # How Ray words that it gave up after 30 seconds, in an exception of no class of its own.
@@ -196,20 +197,36 @@ def _join(address: str) -> None:
 
 @contextlib.contextmanager
 def _private_folder() -> Iterator[Path]:
+    """Have a folder that is locked as long as this process lives, and goes at the end.
+
+    The lock tells other drivers that it is in use, where a process id would not: they may be in another
+    container that shares /tmp. systemd leaves locked folders there alone, too, however old they are.
+    """
     _remove_left_folders()
     # Not in the home: the paths of Ray's sockets must stay below 108 characters.
-    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir="/tmp"))
+    new = Path(tempfile.mkdtemp(prefix=NEW_FOLDER_PREFIX, dir="/tmp"))
+    lock = os.open(new, os.O_RDONLY)
     try:
-        yield folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Only now under a name that others look for.
+        folder = new.rename(new.with_name(new.name.replace(NEW_FOLDER_PREFIX, FOLDER_PREFIX)))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def _remove_left_folders() -> None:
-    """Remove the folders of our own drivers that were killed, by the process in their names."""
-    for folder in Path("/tmp").glob(f"{FOLDER_PREFIX}*-*"):
-        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+    """Remove the folders of our own drivers that were killed: nobody locks them any more."""
+    for folder in Path("/tmp").glob(f"{FOLDER_PREFIX}*"):
         with contextlib.suppress(OSError):
-            ours = folder.stat().st_uid == os.getuid()
-            if ours and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            if folder.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)

@@ -16,28 +16,10 @@ from typing import Any
 
 import torch
 
+from trainables.atomic_files import temporary_beside, write_atomically
+
 KEPT = 2  # The newest, and the one to fall back to.
 NAME = re.compile(r"(\d{9})\.json")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` has its old content or the new one, even over a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:
@@ -50,7 +32,7 @@ def save(folder: Path, update: int, state: dict[str, Any]) -> None:
     """Store `state` as the checkpoint of `update`, then drop all but the newest `KEPT`."""
     folder.mkdir(parents=True, exist_ok=True)
     payload = folder / files_of(update)[0]
-    temporary = payload.with_name(f".{payload.name}.{os.getpid()}")
+    temporary = temporary_beside(payload)
     with temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()

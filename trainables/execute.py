@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from trainables import checkpoint
+from trainables.atomic_files import write_atomically
 from trainables.config import RunSpec
 from trainables.energy import gpu_joules
 from trainables.gpu_memory import begin_peak, peak_gb
@@ -161,7 +162,7 @@ class Session:
             checkpoint.save(run.places.leave_state, run.update, state)
         metrics = run.finish()
         spec = run.spec.model_dump_json(indent=1)
-        checkpoint.write_atomically(folder / "spec.json", spec.encode())
+        write_atomically(folder / "spec.json", spec.encode())
         result = Result(run.spec.key, metrics, run.update, self.seconds)
         record = {
             "version": RESULT_VERSION,
@@ -180,7 +181,7 @@ class Session:
             "environment": environment(run.places.device),
         }
         text = json.dumps(record, indent=1, allow_nan=False)
-        checkpoint.write_atomically(folder / RESULT_FILE, text.encode())
+        write_atomically(folder / RESULT_FILE, text.encode())
         return result
 
     @property

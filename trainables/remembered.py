@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from trainables.atomic_files import temporary_beside
+
 
 def remembered(path: Path, memory: Path, work_out: Callable[[], str]) -> str:
     """Return what `work_out` returns, from the file `memory` if `path` has not changed since.
@@ -24,7 +26,7 @@ def remembered(path: Path, memory: Path, work_out: Callable[[], str]) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # Nothing remembered, or nothing readable.
     value = work_out()
-    fresh = memory.with_name(f".{memory.name}.{os.getpid()}")
+    fresh = temporary_beside(memory)
     try:
         with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
             json.dump({**now, "value": value}, file)

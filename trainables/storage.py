@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainables.atomic_files import temporary_beside
+
 IN_OBJECT_STORE = re.compile(r"^(s3|gs|gcs)://[^/]+")
 MIRROR_FILE = (
     "REMOTE"  # In a folder that stands for a home in an object store: the address of that.
@@ -118,7 +120,7 @@ class Storage:
             FileNotFoundError: if there is none of that name.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = temporary_beside(path)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             with self._where[0].open_input_file(self._path(name)) as source:

@@ -1,7 +1,9 @@
 """The processes of a sweep, for tests that kill them."""
 
+import time
 from pathlib import Path
 
+PATIENCE_S = 300
 # Ray calls a worker by its class between two calls, and by the method while one goes on.
 WORKERS = ("ray::RunTrainable", "ray::ResourceTrainable")
 
@@ -28,3 +30,18 @@ def workers_of(driver):
         return False
 
     return [pid for pid, name in names.items() if name.startswith(WORKERS) and descends(pid)]
+
+
+def wait_until(condition, driver):
+    """Return the first truthy answer of a condition that holds while the driver is at work."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "the driver did not get that far"
+        assert driver.poll() is None, f"the driver ended before it could be killed: {said(driver)}"
+        time.sleep(0.02)
+    return answer
+
+
+def said(driver):
+    """Return the end of what a driver that has ended wrote to standard error."""
+    return driver.communicate()[1][-3000:].decode() if driver.stderr else "it was not listened to"

@@ -9,12 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 
 import pytest
 
-from tests.end_to_end.processes import workers_of
+from tests.end_to_end.processes import PATIENCE_S, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +21,6 @@ pytestmark = pytest.mark.slow
 SELECTION = ["--methods", "hybrid_ft,diffusion_ledm", "--targets", "ph2,montgomery"]
 SELECTION += ["--seeds", "0,1"]
 RUNS = 12
-PATIENCE_S = 240
 
 
 def hdsweep(verb, home, *arguments):
@@ -52,16 +50,6 @@ def table(home):
 def finished(home):
     """Return how many runs have a published result."""
     return len(list(home.glob("artifacts/*/artifacts/result.json")))
-
-
-def wait_until(condition, driver):
-    """Return the first truthy answer of the condition."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, "the sweep did not get that far"
-        assert driver.poll() is None, "the sweep ended before it could be killed"
-        time.sleep(0.02)
-    return answer
 
 
 def start(home):

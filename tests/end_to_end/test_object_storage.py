@@ -9,12 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
 
+from tests.end_to_end.processes import PATIENCE_S, wait_until
 from trainables.storage import Storage
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 SELECTION = ["--scale", "smoke", "--methods", "scratch_adm,hybrid_ft,hybrid_ledm"]
 SELECTION += ["--targets", "ph2,montgomery", "--seeds", "0,1"]
 RUNS = 14
-PATIENCE_S = 300
 
 
 def command(*arguments):
@@ -55,14 +54,10 @@ def killed_once(condition, *arguments, machine):
         command(*arguments),
         env={**os.environ, "HDSWEEP_CACHE": str(machine)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the sweep did not get that far"
-        assert driver.poll() is None, "the sweep ended before it could be killed"
-        time.sleep(0.1)
+    wait_until(condition, driver)
     yield driver
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()

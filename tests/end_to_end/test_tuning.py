@@ -17,13 +17,12 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.end_to_end.processes import workers_of
+from tests.end_to_end.processes import PATIENCE_S, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
 TRIALS = 4
 KILLS = 10
-PATIENCE_S = 240
 
 
 @dataclass(frozen=True)
@@ -130,16 +129,6 @@ def start(home):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-
-
-def wait_until(condition, driver):
-    """Return the first truthy answer of the condition."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert driver.poll() is None, "the search ended before it could be killed"
-        assert time.monotonic() < deadline, "the search did not get that far"
-        time.sleep(0.02)
-    return answer
 
 
 def kill_at(moment, home, driver, *, whole):

@@ -70,6 +70,20 @@ def test_a_driver_that_died_on_this_machine_is_followed_at_once(store):
         pass
 
 
+def test_a_process_id_of_another_container_says_nothing(store):
+    # Of the same machine and the same name, as one may be whose process ids are its own.
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    Lease(store, {**ourselves(), "pid": str(child), "pids": "pid:[1]"})._take()
+    with (
+        pytest.raises(InputError, match="used by another sweep"),
+        Lease(store, ourselves()).held(),
+    ):
+        pass
+
+
 def test_a_driver_that_lives_keeps_its_lease(store, monkeypatch):
     monkeypatch.setattr(lease, "STALE_SECONDS", 2.0)
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)

@@ -80,14 +80,6 @@ def test_a_pickle_that_would_run_code_is_not_run(two_saved, tmp_path_factory):
     assert not marker.exists()
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "result.json"
-    checkpoint.write_atomically(path, b"old")
-    checkpoint.write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
-
-
 def test_the_interval_loses_least_time_to_checkpoints_and_to_work_done_again():
     cost, to_loss = 4.0, 4 * 3600.0
     interval = checkpoint_interval(cost, to_loss=to_loss)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.checkpoint import write_atomically
+from trainables.atomic_files import write_atomically
 from trainables.config import DatasetRef
 from trainables.data.batches import load_batch
 from trainables.data.splits import split_target

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.checkpoint import write_atomically
+from trainables.atomic_files import write_atomically
 from trainables.config import RunSpec
 from trainables.data.splits import hold_out
 from trainables.evaluation import score, segment_with
