@@ -42,6 +42,15 @@ def wait_until(condition, driver):
     return answer
 
 
+def wait_for_text(text, process, path):
+    """Wait until a process has written something to a file."""
+    deadline = time.monotonic() + PATIENCE_S
+    while text not in path.read_text():
+        assert time.monotonic() < deadline, path.read_text()
+        assert process.poll() is None, path.read_text()
+        time.sleep(0.1)
+
+
 def said(driver):
     """Return the end of what a driver that has ended wrote to standard error."""
     return driver.communicate()[1][-3000:].decode() if driver.stderr else "it was not listened to"

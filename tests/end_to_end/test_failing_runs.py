@@ -1,10 +1,10 @@
 """One run that fails stops its own descendants and nothing else."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+
+from tests.command_line import hdsweep
 
 pytestmark = pytest.mark.slow
 
@@ -22,34 +22,28 @@ optimizer.clip_norm = "none"
 """
 
 
-def run(study, home):
-    command = [sys.executable, "-m", "orchestrator.cli", "run", str(study), "--home", str(home)]
-    settings = ["--scale", "smoke", "--set", "pretraining.updates=8", "--json"]
-    done = subprocess.run(
-        [*command, *settings], check=False, capture_output=True, text=True, timeout=240
-    )
-    return done, json.loads(done.stdout.splitlines()[-1])
+def run(study, home, *settings):
+    """Make a sweep of which not all runs finish; return its summary and what it told."""
+    out, err = hdsweep("run", study, *settings, "--json", home=home, exit_code=1)
+    return json.loads(out.splitlines()[-1]), err
 
 
 def test_a_run_that_diverges_fails_alone(tmp_path):
     study = tmp_path / "mine.toml"
     study.write_text(STUDY)
-    done, summary = run(study, tmp_path / "home")
-    assert done.returncode == 1
+    settings = ("--scale", "smoke", "--set", "pretraining.updates=8")
+    summary, told = run(study, tmp_path / "home", *settings)
     counts = {name: summary[name] for name in ("planned", "finished", "failed", "blocked")}
     assert counts == {"planned": 5, "finished": 3, "failed": 1, "blocked": 1}
-    assert (
-        "pretrain hybrid isic2018: diverged: Diverged: loss is not finite at update" in done.stderr
-    )
-    assert "last finite" in done.stderr
+    assert "pretrain hybrid isic2018: diverged: Diverged: loss is not finite at update" in told
+    assert "last finite" in told
     # Permanent: it was tried once.
-    assert done.stderr.count("started  pretrain hybrid isic2018") == 1
+    assert told.count("started  pretrain hybrid isic2018") == 1
     table = next((tmp_path / "home").glob("artifacts/*/artifacts/table/table.md")).read_text()
     assert "missing: hybrid_ft ph2 seed 0: blocked: pretrain hybrid isic2018 failed" in table
 
     # Again: what is finished stays, what failed is tried again.
-    done, summary = run(study, tmp_path / "home")
-    assert done.returncode == 1
+    summary, _ = run(study, tmp_path / "home", *settings)
     assert (summary["reused"], summary["finished"], summary["failed"]) == (3, 0, 1)
 
 
@@ -98,39 +92,21 @@ def test_each_kind_of_failure_has_its_policy(tmp_path):
     study = tmp_path / "study.toml"
     study.write_text(POLICIES)
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "orchestrator.cli"]
-    place = [str(study), "--home", str(home), "--json"]
-    done = subprocess.run(
-        [*command, "run", *place, "--workers", "1", "--retries", "5"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 1, done.stderr
-    summary = json.loads(done.stdout.splitlines()[-1])
+    summary, told = run(study, home, "--workers", 1, "--retries", 5)
     # Broken: two runs, each twice, since the second attempt ended like the first; then no more.
     counts = {name: summary[name] for name in ("planned", "finished", "failed", "blocked")}
     assert counts == {"planned": 12, "finished": 8, "failed": 2, "blocked": 2}
-    assert done.stderr.count("started  broken") == 4
-    assert "broken stopped: 2 of its runs failed in the same way" in done.stderr
+    assert told.count("started  broken") == 4
+    assert "broken stopped: 2 of its runs failed in the same way" in told
     # Hungry: from the batch of the scale down to two images, which is recorded.
-    assert "again with 2 images at once" in done.stderr
+    assert "again with 2 images at once" in told
     results = [
         json.loads(path.read_text()) for path in home.glob("artifacts/*/artifacts/result.json")
     ]
     assert sorted(str(each["micro_batch"]) for each in results) == ["2"] * 4 + ["None"] * 4
-    status = subprocess.run(
-        [*command, "status", *place], check=True, capture_output=True, text=True, timeout=60
-    )
-    (group,) = json.loads(status.stdout)["failures"]
+    out, _ = hdsweep("status", study, "--json", home=home)
+    (group,) = json.loads(out)["failures"]
     assert (group["kind"], len(group["labels"])) == ("error", 2)
     assert group["site"] == "mine.py:11 in advance"
-    shown = subprocess.run(
-        [*command, "status", *place[:-1], "--failed"],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "2 runs, the same failure: error: RuntimeError: no such layer" in shown.stdout
+    out, _ = hdsweep("status", study, "--failed", home=home)
+    assert "2 runs, the same failure: error: RuntimeError: no such layer" in out

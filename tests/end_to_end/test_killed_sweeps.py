@@ -8,38 +8,33 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
 
+from tests.command_line import command, hdsweep
 from tests.end_to_end.processes import PATIENCE_S, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
 # Four pretrainings and eight fine-tunings; both adaptations; two kinds of target.
-SELECTION = ["--methods", "hybrid_ft,diffusion_ledm", "--targets", "ph2,montgomery"]
+SELECTION = [
+    "--scale",
+    "smoke",
+    "--methods",
+    "hybrid_ft,diffusion_ledm",
+    "--targets",
+    "ph2,montgomery",
+]
 SELECTION += ["--seeds", "0,1"]
 RUNS = 12
 
 
-def hdsweep(verb, home, *arguments):
-    """Return the command of one `hdsweep` call."""
-    command = [sys.executable, "-m", "orchestrator.cli", verb, "table2", "--scale", "smoke"]
-    return [*command, *SELECTION, "--home", str(home), "--json", *arguments]
-
-
 def completed(verb, home, *arguments, exit_code=0):
     """Run to the end and return the JSON of the last line of standard output."""
-    done = subprocess.run(
-        hdsweep(verb, home, *arguments),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == exit_code, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    told = (*SELECTION, "--json", *arguments)
+    out, _ = hdsweep(verb, "table2", *told, home=home, exit_code=exit_code)
+    return json.loads(out.splitlines()[-1])
 
 
 def table(home):
@@ -54,7 +49,7 @@ def finished(home):
 
 def start(home):
     return subprocess.Popen(
-        hdsweep("run", home),
+        command("run", "table2", *SELECTION, "--home", home, "--json"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from orchestrator.doctor import LISTENING, _loopback
+from tests.command_line import command
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,10 +93,10 @@ def watched(process: subprocess.Popen, of: int) -> Iterator[set[tuple[str, int]]
 
 
 def sweep(home: Path, log: Path, *more: str, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "orchestrator.cli", "run", "table2", "--scale", "smoke"]
+    asked = ("--scale", "smoke", *SWEEP, "--home", home, "--progress", "plain", "--json", *more)
     with log.open("w") as stderr:
         return subprocess.Popen(
-            [*command, *SWEEP, "--home", str(home), "--progress", "plain", "--json", *more],
+            command("run", "table2", *asked),
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},

@@ -3,8 +3,6 @@
 import json
 import os
 import subprocess
-import sys
-import time
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -14,6 +12,8 @@ from orchestrator.forecast import Resources
 from orchestrator.hardware import Devices
 from orchestrator.nodes import Demand
 from orchestrator.ray_session import devices
+from tests.command_line import command
+from tests.end_to_end.processes import wait_for_text
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +23,10 @@ LONG = ("--set", "fine_tuning.max_epochs=60", "--set", "fine_tuning.patience=60"
 MEMORY = 100 * 2**20
 
 
-def command(home, *more):
-    base = [sys.executable, "-m", "orchestrator.cli", "run", "table2", "--scale", "smoke"]
-    return [*base, "--home", str(home), "--progress", "plain", "--json", *ROWS, *LONG, *more]
+def sweep(home, *more):
+    """Return the command of a sweep."""
+    asked = ("--scale", "smoke", "--home", home, "--progress", "plain", "--json", *ROWS, *LONG)
+    return command("run", "table2", *asked, *more)
 
 
 @pytest.fixture
@@ -35,15 +36,6 @@ def cluster():
     )
     yield made
     made.shutdown()
-
-
-def wait_for(text, process, path):
-    for _ in range(1200):
-        if text in path.read_text():
-            return
-        assert process.poll() is None, path.read_text()
-        time.sleep(0.1)
-    raise AssertionError(path.read_text())
 
 
 def table(home):
@@ -70,13 +62,13 @@ def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            command(home, "--address", cluster.address),
+            sweep(home, "--address", cluster.address),
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=environment,
         )
-        wait_for("finished pretrain hybrid", process, log)
-        wait_for("started  hybrid_ft ph2 seed 0", process, log)
+        wait_for_text("finished pretrain hybrid", process, log)
+        wait_for_text("started  hybrid_ft ph2 seed 0", process, log)
         cluster.remove_node(node, allow_graceful=False)
         out, _ = process.communicate(timeout=400)
     assert process.returncode == 0, log.read_text()
@@ -95,8 +87,7 @@ def test_a_node_with_other_versions_is_named_before_anything_runs(cluster, tmp_p
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.0.1\n")
     path = os.pathsep.join(filter(None, [str(info.parent), os.environ.get("PYTHONPATH")]))
     home = tmp_path / "home"
-    doctor = [sys.executable, "-m", "orchestrator.cli", "doctor", "--home", str(home)]
-    doctor += ["--address", cluster.address, "--json"]
+    doctor = command("doctor", "--home", home, "--address", cluster.address, "--json")
 
     def nodes():
         done = subprocess.run(doctor, capture_output=True, text=True, timeout=200, check=False)
@@ -106,7 +97,7 @@ def test_a_node_with_other_versions_is_named_before_anything_runs(cluster, tmp_p
     cluster.add_node(num_cpus=1, object_store_memory=MEMORY, env_vars={"PYTHONPATH": path})
     assert sorted(each["status"] for each in nodes()) == ["fail", "ok"]
     done = subprocess.run(
-        command(home, "--address", cluster.address),
+        sweep(home, "--address", cluster.address),
         capture_output=True,
         text=True,
         timeout=200,
@@ -126,7 +117,7 @@ def test_a_node_on_which_every_run_fails_is_avoided_and_named(cluster, tmp_path)
     home = tmp_path / "home"
     more = ("--methods", "scratch_adm,hybrid_ft,hybrid_ledm", "--seeds", "0,1,2")
     done = subprocess.run(
-        command(home, "--address", cluster.address, *more),
+        sweep(home, "--address", cluster.address, *more),
         capture_output=True,
         text=True,
         timeout=400,

@@ -8,13 +8,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
 
-from tests.end_to_end.processes import PATIENCE_S, wait_until
+from tests.command_line import command, hdsweep
+from tests.end_to_end.processes import wait_until
 from trainables.storage import Storage
 
 pytestmark = pytest.mark.slow
@@ -24,27 +24,15 @@ SELECTION += ["--targets", "ph2,montgomery", "--seeds", "0,1"]
 RUNS = 14
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
+def on(machine, *arguments, exit_code=0):
+    """Make a call on a machine, which is its cache; return standard output and standard error."""
+    return hdsweep(*arguments, exit_code=exit_code, HDSWEEP_CACHE=str(machine), COLUMNS="200")
 
 
-def hdsweep(*arguments, machine, exit_code=0):
-    """Run a command on a machine, which is its cache; return what it printed."""
-    environment = {**os.environ, "HDSWEEP_CACHE": str(machine), "COLUMNS": "200"}
-    done = subprocess.run(
-        command(*arguments),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env=environment,
-    )
-    assert done.returncode == exit_code, done.stderr[-3000:]
-    return done
-
-
-def last_line(done):
-    return json.loads(done.stdout.splitlines()[-1])
+def record_on(machine, *arguments):
+    """Make a call on a machine and return the JSON that it ends with."""
+    out, _ = on(machine, *arguments)
+    return json.loads(out.splitlines()[-1])
 
 
 @contextmanager
@@ -95,32 +83,28 @@ def test_another_machine_goes_on_and_the_table_is_that_of_a_folder(bucket, tmp_p
     sweep = ("run", "table2", *SELECTION, "--home", home, "--workers", 2)
     with killed_once(some_are_stored, *sweep, machine=one):
         # While it lives, nobody else may write: it is told who does.
-        told = hdsweep(*sweep, machine=other, exit_code=2).stderr
+        _, told = on(other, *sweep, exit_code=2)
         assert "is used by another sweep: process" in told
-    resumed = last_line(hdsweep(*sweep, "--json", machine=other))
+    resumed = record_on(other, *sweep, "--json")
     assert resumed["finished"] + resumed["reused"] == resumed["planned"] == RUNS
     assert resumed["reused"] >= 4
     local = tmp_path / "folder"
-    hdsweep("run", "table2", *SELECTION, "--home", local, machine=one)
-    compared = hdsweep("compare", home, local, machine=one)
-    assert "every value is the same to the last bit" in compared.stdout
+    on(one, "run", "table2", *SELECTION, "--home", local)
+    out, _ = on(one, "compare", home, local)
+    assert "every value is the same to the last bit" in out
 
     names = set(Storage(home).all())
     assert not [name for name in names if name.startswith(("attempts/", "checkpoints/", "lease"))]
     assert {"mlflow.db", "VERSION"} <= names
     third = tmp_path / "third"
-    again = last_line(hdsweep(*sweep, "--json", machine=third))
+    again = record_on(third, *sweep, "--json")
     assert (again["reused"], again["finished"]) == (RUNS, 0)
     # Only what is small came along; weights and images come when something reads them.
     assert not list(third.rglob("weights.safetensors"))
-    told = hdsweep(
-        "reproduce", "hybrid_ft/ph2/1", "--scale", "smoke", "--home", home, machine=third
-    )
-    assert "bit-identical" in told.stdout
-    shown = hdsweep(
-        "data", "verify", "ph2-like", "--image-size", 16, "--home", home, machine=third
-    )
-    assert "content as it was prepared" in shown.stdout
+    out, _ = on(third, "reproduce", "hybrid_ft/ph2/1", "--scale", "smoke", "--home", home)
+    assert "bit-identical" in out
+    out, _ = on(third, "data", "verify", "ph2-like", "--image-size", 16, "--home", home)
+    assert "content as it was prepared" in out
     report = artifact_in_ui(home, resumed["table"].split("/")[-3], "report.html", machine=third)
     assert report.startswith("<!DOCTYPE html>")
 
@@ -129,11 +113,11 @@ def test_a_search_goes_on_from_states_in_the_store(bucket, tmp_path):
     search = ("tune", "lambda", "--scale", "smoke", "--source", "isic2018", "--trials", 3)
     search += ("--workers", 1, "--json")
     home, folder = bucket("home"), tmp_path / "folder"
-    found = last_line(hdsweep(*search, "--home", home, machine=tmp_path / "one"))
-    expected = last_line(hdsweep(*search, "--home", folder, machine=tmp_path / "one"))
+    found = record_on(tmp_path / "one", *search, "--home", home)
+    expected = record_on(tmp_path / "one", *search, "--home", folder)
     assert found["best"] == expected["best"]
     assert Storage(home).all("tuning/states") == {}
-    again = last_line(hdsweep(*search, "--home", home, machine=tmp_path / "other"))
+    again = record_on(tmp_path / "other", *search, "--home", home)
     assert again["best"] == expected["best"]
 
 
@@ -149,7 +133,7 @@ def test_a_search_goes_on_from_states_in_the_store(bucket, tmp_path):
 def test_a_store_that_cannot_be_used_is_one_clear_line(bucket, tmp_path, address, why):
     address = address.format(query="?" + bucket("x").partition("?")[2])
     sweep = ("run", "table2", *SELECTION, "--home", address)
-    told = hdsweep(*sweep, machine=tmp_path, exit_code=2).stderr
+    _, told = on(tmp_path, *sweep, exit_code=2)
     (line,) = (line for line in told.splitlines() if line.startswith("error:"))
     assert why in line
     assert "secret" not in told

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.processes import wait_for_text
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "slurm" / "hdsweep.sbatch"
 ISOLATED = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--net", "--mount-proc")
@@ -104,7 +106,7 @@ def summary(home):
 def test_a_job_that_is_warned_is_queued_again_and_goes_on_where_it_was(job):
     process, home = job(*SWEEP, "--seeds", "0", *LONG)
     out = home / "out"
-    wait_for("started  scratch_adm ph2 seed 0", process, out)
+    wait_for_text("started  scratch_adm ph2 seed 0", process, out)
     time.sleep(1)
     # What Slurm signals is the script, the child of `unshare`.
     (script,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -130,12 +132,3 @@ def test_a_job_whose_ray_does_not_start_fails_and_says_so(job):
     said = (home / "out").read_text()
     assert "Failed to start Ray" in said
     assert "the sweep did not come to its end" in said
-
-
-def wait_for(text, process, path):
-    for _ in range(1200):
-        if text in path.read_text():
-            return
-        assert process.poll() is None, path.read_text()
-        time.sleep(0.1)
-    raise AssertionError(path.read_text())

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +16,13 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.command_line import command, hdsweep
 from tests.end_to_end.processes import PATIENCE_S, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
+SMOKE = ("--scale", "smoke", "--json")
+SEARCH = ("--source", "isic2018", "--targets", "ph2", "--seeds", 1, "--workers", 1, *SMOKE)
 TRIALS = 4
 KILLS = 10
 
@@ -35,22 +37,10 @@ class Moment:
     """Seconds after that."""
 
 
-def command(verb, *arguments, home):
-    options = ["--scale", "smoke", "--home", str(home), "--json"]
-    return [sys.executable, "-m", "orchestrator.cli", verb, *map(str, arguments), *options]
-
-
 def tune(home, *arguments, exit_code=0, trials=TRIALS):
-    told = ("lambda", "--source", "isic2018", "--targets", "ph2", "--trials", trials)
-    done = subprocess.run(
-        command("tune", *told, "--workers", 1, "--seeds", 1, *arguments, home=home),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == exit_code, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]) if done.stdout else done.stderr
+    told = ("tune", "lambda", *SEARCH, "--trials", trials, *arguments)
+    out, err = hdsweep(*told, home=home, exit_code=exit_code)
+    return json.loads(out.splitlines()[-1]) if out else err
 
 
 def stored(home, name="lambda-*"):
@@ -123,9 +113,9 @@ def test_two_searches_of_one_seed_and_one_worker_are_one(undisturbed, tmp_path):
 
 
 def start(home):
-    told = ("lambda", "--source", "isic2018", "--targets", "ph2", "--trials", TRIALS)
+    told = ("--trials", TRIALS, "--retries", KILLS, "--home", home)
     return subprocess.Popen(
-        command("tune", *told, "--workers", 1, "--seeds", 1, "--retries", KILLS, home=home),
+        command("tune", "lambda", *SEARCH, *told),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -180,39 +170,22 @@ def test_killed_ten_times_it_ends_as_if_nothing_had_been(seed, undisturbed, tmp_
 
 def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undisturbed):
     home, summary = undisturbed
-    planned = subprocess.run(
-        command("plan", "table2", "--methods", "hybrid_ft", "--targets", "ph2", home=home),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    reasons = {r["label"]: r["reason"] for r in map(json.loads, planned.stdout.splitlines())}
+    cells = ("table2", "--methods", "hybrid_ft", "--targets", "ph2", "--scale", "smoke")
+    out, _ = hdsweep("plan", *cells, "--json", home=home)
+    reasons = {r["label"]: r["reason"] for r in map(json.loads, out.splitlines())}
     assert reasons["pretrain hybrid isic2018"] == "reused"
-    rows = ("--methods", "hybrid_ft", "--targets", "ph2", "--from-tune", summary["search"])
-    done = subprocess.run(
-        command("run", "table2", *rows, "--workers", "1", home=home),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    tuned = ("--from-tune", summary["search"])
+    out, _ = hdsweep("run", *cells, *tuned, "--workers", 1, "--json", home=home)
     # The pretraining of the best lambda is stored; only the three cells are to be trained.
-    assert json.loads(done.stdout.splitlines()[-1])["reused"] == 1
-    shown = subprocess.run(
-        [part for part in command("report", "table2", *rows, home=home) if part != "--json"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "no other row was tuned" in " ".join(shown.stdout.split())
+    assert json.loads(out.splitlines()[-1])["reused"] == 1
+    out, _ = hdsweep("report", *cells, *tuned, home=home)
+    assert "no other row was tuned" in " ".join(out.split())
 
 
 def replayed(home, trial):
     """Train the runs of a trial again and return whether each is the same to the last bit."""
-    command_line = [sys.executable, "-m", "orchestrator.cli", "reproduce", trial, "--json"]
-    done = subprocess.run(
-        [*command_line, "--home", str(home)], check=True, capture_output=True, text=True
-    )
-    return [json.loads(line)["identical"] for line in done.stdout.splitlines()]
+    out, _ = hdsweep("reproduce", trial, "--json", home=home)
+    return [json.loads(line)["identical"] for line in out.splitlines()]
 
 
 def test_a_trial_is_replayed_to_the_same_bits(undisturbed):
@@ -240,14 +213,8 @@ def test_several_workers_store_every_suggestion_and_every_trial_is_replayed(undi
 
 def test_a_search_that_nobody_made_has_no_answer(undisturbed):
     home, summary = undisturbed
-    done = subprocess.run(
-        command("plan", "table2", "--from-tune", "lamda", home=home),
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert f"searches are {summary['search']}" in done.stderr
+    _, err = hdsweep("plan", "table2", "--from-tune", "lamda", *SMOKE, home=home, exit_code=2)
+    assert f"searches are {summary['search']}" in err
 
 
 def test_a_search_whose_trials_all_fail_says_why_once(tmp_path):
@@ -269,18 +236,22 @@ def test_a_search_whose_trials_all_fail_says_why_once(tmp_path):
 def test_trials_that_share_a_pretraining_that_failed_fail_with_it_and_wait_for_nothing(tmp_path):
     # Eight trials over six values of lambda: two at least share one. The first rung has two
     # updates, so that the loss of the second is that of the pretraining itself.
-    told = ("joint", "--source", "isic2018", "--targets", "ph2", "--trials", 8, "--seeds", 1)
+    told = (
+        "joint",
+        "--source",
+        "isic2018",
+        "--targets",
+        "ph2",
+        "--trials",
+        8,
+        "--seeds",
+        1,
+        *SMOKE,
+    )
     settings = ("optimizer.lr=1e30", "optimizer.warmup_updates=0", "updates=18")
     flags = [part for each in settings for part in ("--set", f"pretraining.{each}")]
-    done = subprocess.run(
-        command("tune", *told, *flags, "--retries", 0, home=tmp_path),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 1
-    assert "all 8 trials failed" in done.stderr
-    assert "diverged" in done.stderr
+    _, err = hdsweep("tune", *told, *flags, "--retries", 0, home=tmp_path, exit_code=1)
+    assert "all 8 trials failed" in err
+    assert "diverged" in err
     trials = stored(tmp_path, "joint-*")
     assert {trial.state for trial in trials} == {optuna.trial.TrialState.FAIL}

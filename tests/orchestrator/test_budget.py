@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 
 from orchestrator.budget import Budget
+from tests.command_line import command
 
 HOUR = 3600.0
 
@@ -64,10 +64,9 @@ def test_a_run_that_takes_longer_than_forecast_eats_into_the_rest():
 @pytest.fixture
 def run(tmp_path):
     def hdsweep(*arguments):
-        command = [sys.executable, "-m", "orchestrator.cli", "run", "table2", "--scale", "smoke"]
-        place = ["--home", str(tmp_path / "home"), "--methods", "scratch_adm", "--targets", "ph2"]
+        few = ("--scale", "smoke", "--methods", "scratch_adm", "--targets", "ph2")
         return subprocess.run(
-            [*command, *place, "--json", *arguments],
+            command("run", "table2", *few, "--home", tmp_path / "home", "--json", *arguments),
             check=False,
             capture_output=True,
             text=True,

@@ -1,12 +1,11 @@
 """The command line as a user meets it: in a process of its own, wrong input above all."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import hdsweep
 
 STUDY = """
 title = "Mine"
@@ -16,23 +15,6 @@ methods = ["hybrid_ft"]
 [sources.isic2018]
 targets = ["ph2"]
 """
-
-
-def hdsweep(*arguments, home=None, exit_code=0, **environment):
-    """Run the command and return what it printed to standard output and standard error."""
-    command = [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
-    if home is not None:
-        command += ["--home", str(home)]
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == exit_code, done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """`hdsweep data` as a user meets it: preparing, importing, verifying, showing, and using the result."""
 
 import json
-import os
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.command_line import hdsweep
 
 STUDY = """
 title = "my own pair"
@@ -33,20 +32,6 @@ train_images = 4
 batch = 4
 max_epochs = 1
 """
-
-
-def hdsweep(*arguments, home, exit_code=0):
-    command = [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env={**os.environ, "HDSWEEP_HOME": str(home)},
-    )
-    assert done.returncode == exit_code, done.stdout + done.stderr
-    return done.stdout, done.stderr
 
 
 def write_pairs(root, count, *, shift=0):

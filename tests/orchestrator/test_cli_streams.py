@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.home import locked, open_home
+from tests.command_line import command
 
 ROOT = Path(__file__).parents[2]
 ONE_RUN = ["--methods", "scratch_adm", "--targets", "ph2", "--seeds", "0"]
@@ -21,10 +22,6 @@ atexit.register(lambda: print(*sorted({n.split(".")[0] for n in sys.modules}), f
 from orchestrator.cli import main
 main()
 """
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
 
 
 def hdsweep(*arguments):

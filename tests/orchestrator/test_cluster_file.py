@@ -1,9 +1,6 @@
 """Cluster files: ours pass, and each mistake that Ray's schema lets through is named."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import yaml
 
 from orchestrator.cluster_file import problems, read_cluster_file
 from orchestrator.errors import InputError
+from tests.command_line import hdsweep
 
 FOLDER = Path(__file__).parents[2] / "cluster"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -179,7 +177,5 @@ def test_what_is_no_cluster_file_is_refused(tmp_path, text, message):
 
 def test_the_command_exits_with_1_and_names_file_and_place(tmp_path):
     path = changed(tmp_path, "aws.yaml", lambda c: c["provider"].update(regoin="x"))
-    command = [sys.executable, "-m", "orchestrator.cli", "cluster", "validate", str(path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ})
-    assert done.returncode == 1
-    assert done.stdout.startswith(f"{path}: provider: unknown setting `regoin`")
+    out, _ = hdsweep("cluster", "validate", path, exit_code=1)
+    assert out.startswith(f"{path}: provider: unknown setting `regoin`")

@@ -3,7 +3,6 @@
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from orchestrator.cluster.head import Cluster
 from orchestrator.cluster.jobs import End, name_of
 from orchestrator.cluster_file import problems
 from orchestrator.ray_token import private_token
+from tests.command_line import command
 
 FILE = Path(__file__).parents[2] / "cluster" / "on_prem.yaml"
 
@@ -24,8 +24,9 @@ def home(tmp_path, monkeypatch):
 
 
 def cluster(*arguments):
-    command = [sys.executable, "-m", "orchestrator.cli", "cluster", *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+    return subprocess.run(
+        command("cluster", *arguments), check=False, capture_output=True, text=True
+    )
 
 
 def changed(tmp_path, change):

@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +12,7 @@ from orchestrator.home import open_home
 from orchestrator.plan import Cell, load_plan
 from orchestrator.running import table_of, write_table
 from orchestrator.store import Store
+from tests.command_line import hdsweep
 
 HERE = {"torch": "2.14.0", "device": "cpu"}
 ROWS = {"methods": "scratch_adm,hybrid_ft", "targets": "ph2", "seeds": "0,1"}
@@ -206,34 +204,21 @@ def test_what_means_nothing_stored_is_one_clear_line(swept, tmp_path):
         open_side("table2/smoke", home)
 
 
-def hdsweep(*arguments, exit_code=0):
-    command = [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "COLUMNS": "120"},
-    )
-    assert done.returncode == exit_code, done.stderr[-3000:]
-    return done.stdout if exit_code != 2 else done.stderr
-
-
 def test_the_command_shows_cells_seeds_and_reasons(swept):
     one = swept("a", SAME)
     other = swept("b", {**SAME, ("scratch_adm", 1): 81.5}, "fine_tuning.optimizer.lr=0.002")
     before = {path: path.read_bytes() for path in one.rglob("*.json")}
-    out = hdsweep("compare", one, other, exit_code=1)
+    out, _ = hdsweep("compare", one, other, exit_code=1, COLUMNS="120")
     (row,) = (line.split() for line in out.splitlines() if "scratch_adm" in line)
     wanted = "scratch_adm ph2 80.5 ± 0.7 [2] 80.8 ± 1.1 [2] +0.25 0 =, 1 +0.5"
     assert row == wanted.split()
     assert "fine_tuning.optimizer.lr 0.0002 -> 0.002: 2 cells" in out
     assert {path: path.read_bytes() for path in one.rglob("*.json")} == before
-    record = json.loads(hdsweep("compare", one, "table2/smoke", "--home", one, "--json"))
+    out, _ = hdsweep("compare", one, "table2/smoke", "--json", home=one)
+    record = json.loads(out)
     assert record["identical"]
     assert record["cells"][0]["seeds"]["0"]["state"] == "identical"
-    said = hdsweep("compare", one, "table2/paper", "--home", one, exit_code=2)
+    _, said = hdsweep("compare", one, "table2/paper", home=one, exit_code=2)
     assert said.startswith("error: unknown sweep `table2/paper`")
     assert "Traceback" not in said
 
@@ -242,9 +227,10 @@ def test_the_command_shows_cells_seeds_and_reasons(swept):
 def test_a_real_sweep_is_the_same_as_itself_elsewhere(tmp_path):
     home, copy = tmp_path / "home", tmp_path / "copy"
     rows = ("--methods", "scratch_adm", "--targets", "ph2", "--seeds", "0", "--workers", 1)
-    hdsweep("run", "table2", "--scale", "smoke", *rows, "--home", home)
+    hdsweep("run", "table2", "--scale", "smoke", *rows, home=home)
     shutil.copytree(home, copy)
-    assert "the same to the last bit" in hdsweep("compare", home, copy)
+    out, _ = hdsweep("compare", home, copy)
+    assert "the same to the last bit" in out
     # Its run with another value and another torch, as if the copy were another machine's.
     (file,) = copy.glob("artifacts/*/artifacts/result.json")
     result = json.loads(file.read_text())
@@ -254,6 +240,6 @@ def test_a_real_sweep_is_the_same_as_itself_elsewhere(tmp_path):
     table = json.loads(file.read_text())
     table["cells"][0]["values"]["0"] += 1e-9
     file.write_text(json.dumps(table))
-    out = hdsweep("compare", home, copy, exit_code=1)
+    out, _ = hdsweep("compare", home, copy, exit_code=1, COLUMNS="120")
     assert "0 +1e-09" in out
     assert f"environment torch {torch} -> 1.0: 1 cell" in out

@@ -6,7 +6,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from orchestrator import doctor
 from orchestrator.doctor import Check, diagnose, render
 from orchestrator.hardware import Gpu
 from orchestrator.home import locked, open_home
+from tests.command_line import command
 
 ROOT = Path(__file__).parents[2]
 Usage = collections.namedtuple("Usage", "total used free")
@@ -192,12 +192,10 @@ def test_brackets_in_a_path_are_not_taken_for_markup():
 
 
 def test_the_command_fails_exactly_if_a_check_does(home):
-    command = [sys.executable, "-m", "orchestrator.cli", "doctor", "--json", "--home"]
+    call = command("doctor", "--json", "--home", home.path)
 
     def run():
-        done = subprocess.run(
-            [*command, str(home.path)], cwd=ROOT, check=False, capture_output=True, text=True
-        )
+        done = subprocess.run(call, cwd=ROOT, check=False, capture_output=True, text=True)
         checks = json.loads(done.stdout)
         assert done.returncode == any(check["status"] == "fail" for check in checks)
         return done.returncode

@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +11,7 @@ import pytest
 import yaml
 
 from orchestrator.kuberay_file import ClusterSpec, JobSpec, _Part, problems
+from tests.command_line import hdsweep
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "cluster" / "kuberay"
@@ -250,13 +248,8 @@ def test_the_command_names_file_and_key(tmp_path):
     content = read("raycluster.yaml")
     group(content)["maxReplica"] = group(content).pop("maxReplicas")
     path = written(tmp_path, content)
-    command = [sys.executable, "-m", "orchestrator.cli", "cluster", "validate", str(path)]
-    for more, code in (("--json", 1), (None, 1)):
-        line = [*command, *([more] if more else [])]
-        done = subprocess.run(line, check=False, capture_output=True, text=True, env=os.environ)
-        assert done.returncode == code, done.stderr
-        said = (
-            "spec.workerGroupSpecs[0]: unknown setting `maxReplica`, did you mean `maxReplicas`?"
-        )
-        expected = json.dumps(said)[1:-1] if more else f"{path}: {said}"
-        assert expected in done.stdout
+    said = "spec.workerGroupSpecs[0]: unknown setting `maxReplica`, did you mean `maxReplicas`?"
+    out, _ = hdsweep("cluster", "validate", path, exit_code=1)
+    assert f"{path}: {said}" in out
+    out, _ = hdsweep("cluster", "validate", path, "--json", exit_code=1)
+    assert json.dumps(said)[1:-1] in out

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import threading
 import time
 
@@ -16,6 +15,7 @@ from orchestrator.errors import InputError
 from orchestrator.events import Event
 from orchestrator.notify import notifying, receiver, without_paths
 from orchestrator.plan import load_plan
+from tests.command_line import command
 
 SLOW = 8  # Seconds; longer than the end of a sweep waits.
 
@@ -260,9 +260,13 @@ def test_what_nobody_can_be_told_by_is_refused(what, message):
 
 
 def hdsweep(*arguments, home):
-    command = [sys.executable, "-m", "orchestrator.cli", *arguments, "--home", str(home)]
     return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=240, env=os.environ
+        command(*arguments, "--home", home),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ,
     )
 
 

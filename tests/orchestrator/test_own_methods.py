@@ -1,11 +1,11 @@
 """Methods of one's own: a file that a study names, checked, planned, and trained by Ray's workers."""
 
 import json
-import subprocess
-import sys
 import textwrap
 
 import pytest
+
+from tests.command_line import hdsweep
 
 METHOD = """
     from torch.nn import functional as F
@@ -70,19 +70,6 @@ STUDY = """
 def write(path, text, module):
     path.write_text(textwrap.dedent(text).replace("{module}", module))
     return path
-
-
-def hdsweep(*arguments, home, exit_code=0):
-    command = [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={"HDSWEEP_HOME": str(home), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == exit_code, done.stderr[-3000:]
-    return done.stdout, done.stderr
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
 """`hdsweep plan --gpus`: what is printed of a simulated sweep, its record, and its picture."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +13,7 @@ from orchestrator.plan import load_plan
 from orchestrator.planning import AskedGpus, explain, simulated
 from orchestrator.report.gantt import _stacked, gantt, write_gantt
 from orchestrator.simulate import Loss, simulate
+from tests import command_line
 
 SMALL = ["plan", "table2", "--targets", "ph2", "--seeds", "0"]
 
@@ -26,21 +25,8 @@ def paper():
 
 @pytest.fixture
 def hdsweep(tmp_path):
-    """Return a function that runs the command and returns its two outputs."""
-
-    def ran(*arguments, exit_code=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            env={**os.environ, "HDSWEEP_HOME": str(tmp_path / "home"), "COLUMNS": "200"},
-        )
-        assert done.returncode == exit_code, done.stderr
-        return done.stdout, done.stderr
-
-    return ran
+    """Return a function that makes a call and returns its two outputs."""
+    return partial(command_line.hdsweep, home=tmp_path / "home", COLUMNS="200")
 
 
 def test_the_plan_names_makespan_bound_critical_path_and_cost(hdsweep):

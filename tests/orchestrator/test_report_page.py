@@ -6,7 +6,6 @@ import json
 import re
 import stat
 import subprocess
-import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -21,6 +20,7 @@ from orchestrator.report import write_report
 from orchestrator.report.evidence import Evidence, gather
 from orchestrator.running import table_of
 from orchestrator.store import Store
+from tests.command_line import command, hdsweep
 
 METHODS = "scratch_adm,supervised_ft,hybrid_ft"
 SECTIONS = ("table", "claims", "differences", "curves", "pictures", "costs", "origin", "failures")
@@ -30,9 +30,8 @@ SECTIONS = ("table", "claims", "differences", "curves", "pictures", "costs", "or
 def swept(tmp_path_factory):
     """Return a home in which two of three methods were really run, and the plan of all three."""
     home = tmp_path_factory.mktemp("home")
-    command = [sys.executable, "-m", "orchestrator.cli", "run", "table2", "--home", str(home)]
     few = ["--scale", "smoke", "--methods", "scratch_adm,hybrid_ft", "--targets", "ph2,ffhq34"]
-    subprocess.run([*command, *few, "--json"], check=True, capture_output=True, timeout=240)
+    hdsweep("run", "table2", *few, "--json", home=home)
     plan = load_plan("table2", scale="smoke", home=home, methods=METHODS, targets="ph2,ffhq34")
     return Home(home), plan
 
@@ -210,9 +209,9 @@ def test_a_run_is_tagged_with_what_it_was_and_where_it_ran(swept):
 
 
 def test_the_report_in_the_home_is_its_owners_whatever_the_umask(swept):
-    command = [sys.executable, "-m", "orchestrator.cli", "report", "table2", "--scale", "smoke"]
-    few = ["--methods", METHODS, "--targets", "ph2,ffhq34", "--home", str(swept[0].path)]
-    subprocess.run([*command, *few], check=True, capture_output=True, umask=0)
+    few = ("--methods", METHODS, "--targets", "ph2,ffhq34", "--home", swept[0].path)
+    call = command("report", "table2", "--scale", "smoke", *few)
+    subprocess.run(call, check=True, capture_output=True, umask=0)
     reports = swept[0].path / "reports"
     found = list(reports.rglob("*"))
     assert any(path.name == "report.html" for path in found)

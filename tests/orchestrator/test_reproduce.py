@@ -1,33 +1,18 @@
 """A stored run, trained again: the same bits, and told when they are not."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
+
+from tests.command_line import hdsweep
 
 pytestmark = pytest.mark.slow
 ROWS = ("--methods", "hybrid_ft,i1k_deeplab", "--targets", "ph2", "--seeds", "0")
 
 
-def hdsweep(*arguments, home, exit_code=0):
-    command = [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "HDSWEEP_HOME": str(home)},
-    )
-    assert done.returncode == exit_code, done.stderr[-3000:]
-    return done.stdout if exit_code != 2 else done.stderr
-
-
 def reproduced(what, home, *arguments, exit_code=0):
-    out = hdsweep(
+    out, _ = hdsweep(
         "reproduce", what, "--scale", "smoke", "--json", *arguments, home=home, exit_code=exit_code
     )
     return [json.loads(line) for line in out.splitlines()]
@@ -93,11 +78,12 @@ def test_what_is_missing_is_named(home):
         ("nobody", "nothing stored is called `nobody`"),
         ("lambda-search/3", "nothing stored is called `lambda-search/3`"),
     ):
-        assert message in hdsweep("reproduce", what, "--scale", "smoke", home=home, exit_code=2)
+        _, said = hdsweep("reproduce", what, "--scale", "smoke", home=home, exit_code=2)
+        assert message in said
     shutil.rmtree(home / "datasets")
     (home / "datasets").mkdir()
     key = reproduced_key(home)
-    said = hdsweep("reproduce", key, home=home, exit_code=2)
+    _, said = hdsweep("reproduce", key, home=home, exit_code=2)
     assert "the dataset `isic2018-like` with the fingerprint" in said
 
 

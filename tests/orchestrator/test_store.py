@@ -20,6 +20,7 @@ from orchestrator.plan import load_plan
 from orchestrator.reproduce import keys_of
 from orchestrator.store import DamagedResultError, StaleAttemptError, Store
 from orchestrator.tracking_database import Known, read_runs
+from tests.command_line import command
 from tests.stored_runs import committed, fill, metric_history
 from trainables.history import Point
 
@@ -46,10 +47,8 @@ def home(tmp_path, empty_database):
 
 def reconcile(home, *arguments, exit_code=0):
     """Run `hdsweep reconcile` in a process of its own, where MLflow remembers no database."""
-    command = [sys.executable, "-m", "orchestrator.cli", "reconcile", "--home", str(home.path)]
-    done = subprocess.run(
-        [*command, *arguments], check=False, capture_output=True, text=True, timeout=120
-    )
+    call = command("reconcile", "--home", home.path, *arguments)
+    done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == exit_code, done.stderr
     return done
 

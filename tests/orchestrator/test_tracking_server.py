@@ -20,6 +20,7 @@ from orchestrator.home import open_home
 from orchestrator.plan import load_plan
 from orchestrator.store import Store, rebuild
 from orchestrator.tracking_server import ServerError, choose
+from tests.command_line import hdsweep
 from tests.stored_runs import committed, fill, metric_history
 
 pytestmark = pytest.mark.slow
@@ -243,19 +244,8 @@ def test_a_sweep_over_a_server_ends_with_the_same_table(home, tmp_path):
     shutil.copytree(home.path / "datasets", alone / "datasets")
     values = []
     for each in (home.path, alone):
-        command = [sys.executable, "-m", "orchestrator.cli"]
-        done = subprocess.run(
-            [*command, "run", "table2", *asked, "--home", str(each), "--json"],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        assert len(done.stdout.splitlines()) == 1, "MLflow talks on standard output"
-        told = subprocess.run(
-            [*command, "report", "table2", *asked, "--home", str(each), "--json"],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        values.append(told.stdout)
+        out, _ = hdsweep("run", "table2", *asked, "--json", home=each)
+        assert len(out.splitlines()) == 1, "MLflow talks on standard output"
+        out, _ = hdsweep("report", "table2", *asked, "--json", home=each)
+        values.append(out)
     assert values[0] == values[1]

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ import pytest
 from orchestrator.errors import InputError
 from orchestrator.home import open_home
 from orchestrator.ui import serve
+from tests.command_line import command
 
 ROOT = Path(__file__).parents[2]
 HERE = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -71,10 +71,8 @@ def ui(home):
     """Have `hdsweep ui` running on a free port; yields the process and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "orchestrator.cli", "ui", "--home", str(home.path)]
-    with subprocess.Popen(
-        [*command, "--port", str(port)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
+    call = command("ui", "--home", home.path, "--port", port)
+    with subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             # Said only once the server answers; nothing if it never does.
             assert process.stdout.readline() == f"http://127.0.0.1:{port}\n"
@@ -95,10 +93,10 @@ def processes_of(home):
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            command = (entry / "cmdline").read_bytes()
+            called = (entry / "cmdline").read_bytes()
         except OSError:
             continue  # It ended while we looked.
-        if os.fsencode(home.database) in command:
+        if os.fsencode(home.database) in called:
             found.append(int(entry.name))
     return found
 
@@ -126,10 +124,8 @@ def test_stopped_before_it_answers_it_leaves_no_process(run_with_artifact):
     home, _ = run_with_artifact
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "orchestrator.cli", "ui", "--home", str(home.path)]
-    with subprocess.Popen(
-        [*command, "--port", str(port)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as process:
+    call = command("ui", "--home", home.path, "--port", port)
+    with subprocess.Popen(call, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not processes_of(home) and time.monotonic() < deadline:
             time.sleep(0.05)

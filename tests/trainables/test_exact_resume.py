@@ -1,15 +1,13 @@
 """A run that is killed anywhere and started again ends with the bits of one never interrupted."""
 
 import io
-import os
 import random
-import signal
 
 import numpy as np
 import pytest
 import torch
 
-from tests.outcomes import assert_same, outcome
+from tests.trainables.interrupted import assert_same, killed_at, outcome
 from trainables import registry
 from trainables.execute import Session, execute
 from trainables.pretraining.hybrid import HybridPretraining
@@ -34,17 +32,6 @@ def given(tiny, hybrid, request, tmp_path_factory):
     source, artifacts = hybrid if task in NEEDS_PRETRAINING else (None, None)
     spec = tiny.spec(task, pretrained=source)
     return spec, lambda: tiny.places(tmp_path_factory.mktemp(task), task, artifacts)
-
-
-def killed_at(update, spec, places):
-    """Run in a child process that checkpoints every update and kills itself at `update`."""
-    child = os.fork()
-    if child == 0:
-        session = Session(spec, places, checkpoint_seconds=0)
-        while session.run.update < update:
-            session.advance_for(0)
-        os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("given", TASKS, indirect=True)

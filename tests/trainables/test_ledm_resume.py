@@ -1,16 +1,14 @@
 """Resuming LEDM where it is easiest to get wrong: past an epoch, and while the rule counts."""
 
 import io
-import json
-import os
-import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from tests.trainables.interrupted import assert_same, killed_at, outcome
 from trainables.adaptation.ledm import Ledm
-from trainables.execute import Session, execute
+from trainables.execute import execute
 from trainables.networks import build
 
 PER_EPOCH = 8  # 8 images of 16 x 16 pixels in mini-batches of 256.
@@ -43,24 +41,6 @@ def fresh_places(tiny, pretrained, tmp_path_factory):
     return lambda: tiny.places(tmp_path_factory.mktemp("ledm"), "ledm", pretrained)
 
 
-def outcome(places):
-    record = json.loads((places.artifacts / "result.json").read_text())
-    history = [(name, step, value) for name, step, value, _ in record["history"]]
-    weights = load_file(places.artifacts / "weights.safetensors")
-    raw = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
-    return raw, record["metrics"], record["updates"], history
-
-
-def killed_at(update, spec, places):
-    child = os.fork()
-    if child == 0:
-        session = Session(spec, places, checkpoint_seconds=0)
-        while session.run.update < update:
-            session.advance_for(0)
-        os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-
-
 def test_killed_at_an_epoch_and_while_the_rule_counts(spec, fresh_places):
     unbroken, broken = fresh_places(), fresh_places()
     result = execute(spec, unbroken)
@@ -68,7 +48,7 @@ def test_killed_at_an_epoch_and_while_the_rule_counts(spec, fresh_places):
     for update in (PER_EPOCH, PER_EPOCH + 1, result.updates - PATIENCE, result.updates - 1):
         killed_at(update, spec, broken)
     execute(spec, broken)
-    assert outcome(broken) == outcome(unbroken)
+    assert_same(outcome(broken), outcome(unbroken))
 
 
 def test_a_run_that_had_stopped_trains_no_further(spec, fresh_places):

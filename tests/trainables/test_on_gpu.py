@@ -15,7 +15,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import pytest
 import torch
 
-from tests.outcomes import assert_same, outcome
+from tests.trainables.interrupted import assert_same, outcome
 from trainables.config import (
     AdmConfig,
     ComputeConfig,

@@ -1,0 +1,28 @@
+"""The command line in a process of its own, as a user calls it."""
+
+import os
+import subprocess
+import sys
+
+PATIENCE_S = 300
+
+
+def command(*arguments):
+    """Return the command of one call, for `subprocess`."""
+    return [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
+
+
+def hdsweep(*arguments, home=None, exit_code=0, **environment):
+    """Make a call, expect its exit code, and return standard output and standard error."""
+    if home is not None:
+        environment["HDSWEEP_HOME"] = str(home)
+    done = subprocess.run(
+        command(*arguments),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=os.environ | environment,
+    )
+    assert done.returncode == exit_code, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout, done.stderr
