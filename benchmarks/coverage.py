@@ -7,16 +7,11 @@ percentiles of a bootstrap over seeds and images.
     python benchmarks/coverage.py            # minutes; writes benchmarks/results/coverage.json
 """
 
-import argparse
-import json
-from datetime import UTC, datetime
-from pathlib import Path
-
 import numpy as np
+from recording import asked, keep
 
 from orchestrator.report.statistics import SELECTIONS, Sample, estimate, select
 
-RESULT = Path(__file__).parent / "results" / "coverage.json"
 SEEDS = 3
 # Standard deviations in points, by seed, by image, and of the rest.
 CASES = {
@@ -28,12 +23,10 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = asked(__doc__)
     parser.add_argument("--experiments", type=int, default=4000)
-    parser.add_argument("--dry-run", action="store_true", help="print, write no result")
     arguments = parser.parse_args()
-    record = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    figures = {
         "seeds": SEEDS,
         "experiments": arguments.experiments,
         "percent_covered": {
@@ -42,9 +35,7 @@ def main() -> None:
             for images in (20, 90)
         },
     }
-    print(json.dumps(record, indent=1))
-    if not arguments.dry_run:
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    keep("coverage", figures, dry_run=arguments.dry_run)
 
 
 def covered(

@@ -19,20 +19,17 @@ Units: bytes, 1 GB = 1e9; seconds.
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recording import asked, keep
 
-RESULT = Path(__file__).parent / "results" / "data_loading.json"
 NAME = "celebamask_hq-like"
 DISTINCT = 64
 BATCH = 64
@@ -47,25 +44,19 @@ def main() -> None:
         written = write(Path(folder), arguments)
         command = [sys.executable, __file__, *sys.argv[1:], "--measure", folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-    record = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+    figures = {
         **written,
         **json.loads(done.stdout.splitlines()[-1]),
     }
-    print(json.dumps(record, indent=1))
-    if not arguments.dry_run:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    keep("data_loading", figures, dry_run=arguments.dry_run)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = asked(__doc__)
     parser.add_argument("--images", type=int, default=30_000)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--folder", help="where to put the dataset; the temporary folder")
-    parser.add_argument("--dry-run", action="store_true", help="print, write no result")
     parser.add_argument("--measure", metavar="FOLDER", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -20,7 +20,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -30,6 +29,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 from ledm_memory import write_weights
+from recording import RESULTS, today
 
 from orchestrator.costs import forward_gflop, training_gflop
 from orchestrator.forecast import memory_gb
@@ -52,7 +52,7 @@ from trainables.loop import Places, Run
 from trainables.networks import build
 from trainables.registry import load
 
-RESULT = Path(__file__).parent / "results" / "gpu.json"
+RESULT = RESULTS / "gpu.json"
 SIDE, SOURCE_IMAGES, TARGET_IMAGES = 256, 160, 60
 NETWORKS = {
     "adm": AdmConfig(),
@@ -82,7 +82,7 @@ TRAININGS = (
 def main() -> None:
     arguments = parsed()
     record: dict[str, Any] = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "date": today(),
         "device": torch.cuda.get_device_name(),
         "memory_gb": round(torch.cuda.mem_get_info()[1] / 1e9, 1),
         "torch": version("torch"),

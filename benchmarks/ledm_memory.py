@@ -12,17 +12,16 @@ Units: bytes, 1 GB = 1e9; seconds.
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "ledm_memory.json"
+from recording import asked, keep
+
 TARGET = "ph2-like"
 IMAGES = 24  # The training images and a few that the split needs.
 FLOAT = 4
@@ -40,20 +39,15 @@ def main() -> None:
         subprocess.run([*command, "--prepare"], check=True)
         subprocess.run(command, check=True)
         figures = json.loads((Path(folder) / "figures.json").read_text())
-    record = {"date": f"{datetime.now(UTC):%Y-%m-%d}", **hardware(), **figures}
-    print(json.dumps(record, indent=1))
-    if not arguments.dry_run:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    keep("ledm_memory", figures, dry_run=arguments.dry_run)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = asked(__doc__)
     parser.add_argument("--side", type=int, default=256, help="image side in pixels")
     parser.add_argument("--channels", type=int, default=128, help="channels of the finest level")
     parser.add_argument("--iterations", type=int, default=1000, help="of the classifier")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dry-run", action="store_true", help="print, write no result")
     parser.add_argument("--measure", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -140,19 +134,6 @@ def write_weights(spec: Any, places: Any) -> None:
     places.pretrained.mkdir()
     network = fresh_network(spec, outputs, places)
     save_file(network.state_dict(), places.pretrained / WEIGHTS_FILE)
-
-
-def hardware() -> dict[str, str]:
-    """Return what the figures depend on, without the name of the machine."""
-    from importlib.metadata import version
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line for line in lines if line.startswith("model name")), "")
-    return {
-        "cpu": model.partition(":")[2].strip() or platform.machine(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-    }
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ them: for the whole study, and for its first three seeds.
 import argparse
 import hashlib
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from recording import asked, keep
 
 from orchestrator.home import open_home
 from orchestrator.plan import Plan, PlannedRun, load_plan
@@ -28,7 +26,6 @@ from orchestrator.store import Store
 from trainables.metrics import empty
 from trainables.metrics.per_image import write_image_counts
 
-RESULT = Path(__file__).parent / "results" / "many_runs.json"
 IMAGES, SIDE, EPOCHS = 40, 16, 60
 CELLS, PRETRAININGS = 55, 15
 TABLE2 = Path(__file__).parents[1] / "orchestrator" / "studies" / "table2.toml"
@@ -44,9 +41,7 @@ def main() -> None:
         plan = load_plan(str(study), scale="smoke", home=home)
         started = time.monotonic()
         fill(plan, home)
-        record = {
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+        figures = {
             "runs": len(plan.runs),
             "to_store_one_run_s": round((time.monotonic() - started) / len(plan.runs), 4),
             "status_three_seeds_s": taken("status", study, home, ["--seeds", "0,1,2"]),
@@ -54,15 +49,12 @@ def main() -> None:
             "status_all_seeds_s": taken("status", study, home, []),
             "report_all_seeds_s": taken("report", study, home, []),
         }
-    print(json.dumps(record, indent=1))
-    if not arguments.dry_run:
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    keep("many_runs", figures, dry_run=arguments.dry_run)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = asked(__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--dry-run", action="store_true", help="print, write no result")
     return parser.parse_args()
 
 

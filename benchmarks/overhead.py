@@ -13,16 +13,15 @@ function trainables with `MLflowLoggerCallback`, which train the same specs by t
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "overhead.json"
+from recording import asked, keep
+
 SCALE = "smoke"
 
 
@@ -31,25 +30,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours = hdsweep(Path(folder) / "home", arguments)
         plain = plain_tune(Path(folder) / "home", Path(folder) / "plain", arguments)
-    record = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+    figures = {
         "workers": arguments.workers,
         "hdsweep": ours,
         "plain_tune": plain,
         "ratio": round(plain["overhead_per_run"] / ours["overhead_per_run"], 1),
     }
-    print(json.dumps(record, indent=1))
-    if not arguments.dry_run:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    keep("overhead", figures, dry_run=arguments.dry_run)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = asked(__doc__)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--methods", default="all", help="fewer rows for a quick look")
-    parser.add_argument("--dry-run", action="store_true", help="print, write no result")
     return parser.parse_args()
 
 

@@ -14,16 +14,13 @@ And Table 2 with 182 seeds, 10,025 runs: the planner's and the scheduler's own t
 """
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Any
+
+from recording import asked, keep
 
 from orchestrator.forecast import H200, Forecast, forecast
 from orchestrator.plan import Plan, load_plan, make_plan
@@ -31,7 +28,6 @@ from orchestrator.scale import load_scale
 from orchestrator.simulate import Barrier, Simulation, misjudged, simulate
 from orchestrator.study import load_study
 
-RESULT = Path(__file__).parent / "results" / "scheduling.json"
 GPUS = (1, 4, 8, 16, 64)
 FACTOR = 2.0
 WITHIN = 1.10  # The target on up to 8 GPUs.
@@ -41,9 +37,7 @@ MANY_SEEDS, MANY_GPUS = 182, (8, 64, 1000)
 def main() -> None:
     arguments = parsed()
     costs = forecast(load_plan("table2"), device=H200)
-    record = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+    figures = {
         "study": "table2 at paper scale, GPUs of 80 GB, rates of an H200",
         "right_estimates": {str(gpus): exact(costs, gpus) for gpus in GPUS},
         f"estimates_wrong_by_up_to_{FACTOR:g}": {
@@ -54,18 +48,14 @@ def main() -> None:
         },
         "many_runs": many_runs(arguments.repetitions),
     }
-    print(json.dumps(record, indent=1))
-    if not arguments.dry_run:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    keep("scheduling", figures, dry_run=arguments.dry_run)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = asked(__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="of errors, each listed")
     parser.add_argument("--many-seeds", type=int, default=200, help="of errors, summarised")
     parser.add_argument("--repetitions", type=int, default=5, help="of what is timed")
-    parser.add_argument("--dry-run", action="store_true", help="print, write no result")
     return parser.parse_args()
 
 

@@ -10,16 +10,14 @@ is compared in percent of the validation metric with what the seeds alone may di
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "tuning.json"
+from recording import asked, keep
+
 VALUES = 12
 SPACE = """
 from dataclasses import replace
@@ -49,9 +47,7 @@ def main() -> None:
             tune("lambda", Path(folder) / str(seed), arguments, "--seed", str(seed))
             for seed in range(arguments.repetitions)
         ]
-    record = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+    figures = {
         "scale": arguments.scale,
         "grid": grid,
         "tpe_asha": searches,
@@ -59,18 +55,14 @@ def main() -> None:
         "behind_the_grid": [round(grid["value"] - s["value"], 3) for s in searches],
         "spread_of_the_grids_best_over_seeds": grid["spread"],
     }
-    print(json.dumps(record, indent=1))
-    if not arguments.dry_run:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    keep("tuning", figures, dry_run=arguments.dry_run)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = asked(__doc__)
     parser.add_argument("--scale", default="demo")
     parser.add_argument("--targets", default="ph2")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--dry-run", action="store_true", help="print, write no result")
     return parser.parse_args()
 
 

@@ -30,6 +30,13 @@ class UnknownNameError(InputError):
         super().__init__(f"unknown {kind} `{name}` at {where}", hint=nearest(kind, name, known))
 
 
+def require_one_of(flag: str, value: str, known: Iterable[str]) -> None:
+    """Raise an InputError that lists what is known unless a value of a flag is."""
+    names = tuple(known)
+    if value not in names:
+        raise InputError(f"{flag} {value}: must be one of {', '.join(names)}")
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, what it was raised from or during, and so on."""
     inner: BaseException | None = error

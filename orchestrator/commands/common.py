@@ -60,6 +60,16 @@ TrackingOption = Annotated[
         help="MLflow server that keeps the runs; a database in the home by default.",
     ),
 ]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
+]
+AddressOption = Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")]
+GpuGbOption = Annotated[
+    float | None,
+    typer.Option(min=1, help="Memory in GB of a cluster's GPUs that are not there yet."),
+]
+RetriesOption = Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")]
+ProgressOption = Annotated[str, typer.Option(help="auto, live, plain or none.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 

@@ -13,7 +13,7 @@ from orchestrator.commands.common import (
     print_rich,
     say,
 )
-from orchestrator.errors import InputError
+from orchestrator.errors import require_one_of
 from orchestrator.home import Home, open_home
 
 app = typer.Typer(help="Prepare, import, verify and show datasets.", no_args_is_help=True)
@@ -204,9 +204,5 @@ def show(
 
 def _choice(flag: str, value: str, known: tuple[str, ...], *, auto: bool = False) -> str | None:
     """Return a value that is one of the known ones; None for `auto`."""
-    if auto and value == "auto":
-        return None
-    if value not in known:
-        names = ("auto", *known) if auto else known
-        raise InputError(f"{flag} {value}: must be one of {', '.join(names)}")
-    return value
+    require_one_of(flag, value, ("auto", *known) if auto else known)
+    return None if auto and value == "auto" else value

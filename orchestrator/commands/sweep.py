@@ -7,24 +7,29 @@ import typer
 
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    AddressOption,
     FromTuneOption,
+    GpuGbOption,
     HomeOption,
     JsonOption,
     MethodsOption,
+    ProgressOption,
     RandomBackboneOption,
+    RetriesOption,
     ScaleOption,
     SeedsOption,
     SetOption,
     StudyArgument,
     TargetsOption,
     TrackingOption,
+    WorkersOption,
     nothing_collected,
     print_json,
     print_rich,
     print_table,
     say,
 )
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, require_one_of
 from orchestrator.failures import grouped
 from orchestrator.home import Home, open_home
 from orchestrator.plan import Plan, load_plan
@@ -47,15 +52,10 @@ def run(
     overrides: SetOption = None,
     random_backbone: RandomBackboneOption = False,
     from_tune: FromTuneOption = None,
-    retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
-    ] = None,
-    address: Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")] = "local",
-    gpu_gb: Annotated[
-        float | None,
-        typer.Option(min=1, help="Memory in GB of a cluster's GPUs that are not there yet."),
-    ] = None,
+    retries: RetriesOption = 2,
+    workers: WorkersOption = None,
+    address: AddressOption = "local",
+    gpu_gb: GpuGbOption = None,
     max_gpu_hours: Annotated[
         float | None,
         typer.Option(min=0, help="Start nothing that might exceed it; CPU-hours without GPUs."),
@@ -73,7 +73,7 @@ def run(
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="Store the weights of fine-tunings too.")
     ] = False,
-    progress: Annotated[str, typer.Option(help="auto, live, plain or none.")] = "auto",
+    progress: ProgressOption = "auto",
     notify: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,10 +100,8 @@ def run(
     from orchestrator.running import ready_plan, run_plan
     from orchestrator.tracking_server import choose
 
-    if progress not in KINDS:
-        raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
-    if order not in ORDERS:
-        raise InputError(f"--order {order}: must be one of {', '.join(ORDERS)}")
+    require_one_of("--progress", progress, KINDS)
+    require_one_of("--order", order, ORDERS)
     hours = _budget(max_gpu_hours, max_cost, price)
     receivers = [receiver(each) for each in notify or ()]
 

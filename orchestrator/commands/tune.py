@@ -6,16 +6,21 @@ import typer
 
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    AddressOption,
+    GpuGbOption,
     HomeOption,
     JsonOption,
+    ProgressOption,
+    RetriesOption,
     ScaleOption,
     SetOption,
     TargetsOption,
     TrackingOption,
+    WorkersOption,
     print_json,
     say,
 )
-from orchestrator.errors import InputError
+from orchestrator.errors import require_one_of
 from orchestrator.home import open_home
 
 if TYPE_CHECKING:
@@ -53,14 +58,11 @@ def tune(
         str | None, typer.Option(help="Database URL for Optuna; a journal file by default.")
     ] = None,
     overrides: SetOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at once.")] = None,
-    address: Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")] = "local",
-    gpu_gb: Annotated[
-        float | None,
-        typer.Option(min=1, help="Memory in GB of a cluster's GPUs that are not there yet."),
-    ] = None,
-    retries: Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")] = 2,
-    progress: Annotated[str, typer.Option(help="auto, live, plain or none.")] = "auto",
+    workers: WorkersOption = None,
+    address: AddressOption = "local",
+    gpu_gb: GpuGbOption = None,
+    retries: RetriesOption = 2,
+    progress: ProgressOption = "auto",
     home: HomeOption = DEFAULT_HOME,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
@@ -76,8 +78,7 @@ def tune(
     from orchestrator.tuning.command import search_and_answer
     from orchestrator.tuning.search import make_search
 
-    if progress not in KINDS:
-        raise InputError(f"--progress {progress}: must be one of {', '.join(KINDS)}")
+    require_one_of("--progress", progress, KINDS)
     path = home.expanduser().absolute()
 
     def make() -> "Search":

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
-from orchestrator.errors import InputError, UnknownNameError
+from orchestrator.errors import InputError, UnknownNameError, require_one_of
 from orchestrator.plan import Cell, PlannedRun, fine_tuning_run, pretraining_run
 from orchestrator.scale import Scale, load_scale
 from orchestrator.settings import Layer, set_layer
@@ -147,10 +147,10 @@ def make_search(
     """
     known = _space(space, low, high)
     checked = load_study(study, home)
-    _one_of("--sampler", sampler, get_args(Sampler))
-    _one_of("--objective", objective, get_args(Objective))
+    require_one_of("--sampler", sampler, get_args(Sampler))
+    require_one_of("--objective", objective, get_args(Objective))
     chosen = scheduler or ("asha" if known.pretrains else "none")
-    _one_of("--scheduler", chosen, get_args(Scheduler))
+    require_one_of("--scheduler", chosen, get_args(Scheduler))
     if name is not None and not NAME.fullmatch(name):
         raise InputError(
             f"--name {name}: letters, digits and . _ + - only, a letter or digit first"
@@ -197,11 +197,6 @@ def _space(name: str, low: float | None, high: float | None) -> SearchSpace:
         return all_spaces()[name].within(low, high)
     except SpaceError as error:
         raise InputError(str(error)) from error
-
-
-def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{flag} {value}: must be one of {', '.join(known)}")
 
 
 def _check_grid(space: SearchSpace) -> None:
