@@ -76,7 +76,7 @@ def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path):
     assert (summary["finished"], summary["failed"]) == (5, 0)
 
     alone = tmp_path / "alone"
-    subprocess.run(command(alone), check=True, capture_output=True, timeout=300, env=environment)
+    subprocess.run(sweep(alone), check=True, capture_output=True, timeout=300, env=environment)
     assert table(home) == table(alone)
 
 
