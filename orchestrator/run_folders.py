@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.attempts import LABELS, Attempt, read_result
 from orchestrator.home import Home
+from trainables.atomic_files import flush
 
 
 class RunFolders:
@@ -75,7 +76,7 @@ class RunFolders:
             self._mirror.carry(attempt.artifacts / LABELS)
         _to_disk(attempt.artifacts)
         self.move(attempt.artifacts, destination)
-        _flush(destination.parent)
+        flush(destination.parent)
 
     def move(self, folder: Path, destination: Path) -> None:
         """Move a folder in place of another; here it is one rename."""
@@ -117,12 +118,4 @@ class RunFolders:
 def _to_disk(folder: Path) -> None:
     """Flush an attempt's files: a result must not outlive a power cut that its artifacts did not."""
     for path in [*folder.rglob("*"), folder]:
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(path)

@@ -125,6 +125,17 @@ def tiny(family_of_data):
 
 
 @pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """Return a tracking database with its tables, which take MLflow seconds to create."""
+    from orchestrator.home import open_home
+    from orchestrator.store import Store
+
+    home = open_home(tmp_path_factory.mktemp("empty"))
+    with Store.open(home):
+        return home.database
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """Return the folder of real images in official layouts, or skip."""
     default = Path(__file__).parents[1].parent / "shared" / "data"

@@ -19,14 +19,6 @@ ROWS = {"methods": "scratch_adm,hybrid_ft", "targets": "ph2", "seeds": "0,1"}
 SAME = {("scratch_adm", 0): 80.0, ("scratch_adm", 1): 81.0, ("hybrid_ft", 0): 82.0}
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """Return a tracking database with its tables, which take MLflow seconds to create."""
-    home = open_home(tmp_path_factory.mktemp("empty"))
-    with Store.open(home):
-        return home.database
-
-
 @pytest.fixture
 def swept(tmp_path, empty_database):
     """Return a function that stores a sweep as if it had run, and returns its home."""

@@ -30,14 +30,6 @@ def plan():
     return load_plan("table2", scale="smoke", methods="hybrid_ft", targets="ph2", seeds="0")
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """Return a tracking database with its tables, which take MLflow seconds to create."""
-    home = open_home(tmp_path_factory.mktemp("empty"))
-    with Store.open(home):
-        return home.database
-
-
 @pytest.fixture
 def home(tmp_path, empty_database):
     home = open_home(tmp_path / "home")

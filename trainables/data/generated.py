@@ -12,7 +12,8 @@ import numpy as np
 
 from trainables.data.canvas import Look
 from trainables.data.info import Sample
-from trainables.data.scenes import FACE_CLASSES, Scene, chest, face, skin
+from trainables.data.scenes import Scene, chest, face, skin
+from trainables.data.stand_in import FACE_CLASSES
 from trainables.keys import derive_seed
 
 SMALLEST_SIDE = 16  # Below, eyes and hairs fall between the pixels.

@@ -10,23 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.canvas import Field, View, cover, ellipse, paint, smooth, texture
+from trainables.data.stand_in import FACE_CLASSES
 
 Scene = Callable[[np.random.Generator, View], tuple[Field, NDArray[np.uint8]]]
-
-FACE_CLASSES = (
-    "background",
-    "head",
-    "ear",
-    "nose",
-    "sclera",
-    "iris",
-    "brow",
-    "upper lip",
-    "lower lip",
-    "hair",
-    "neck",
-    "cloth",
-)
 
 
 def skin(draw: np.random.Generator, view: View) -> tuple[Field, NDArray[np.uint8]]:

@@ -15,6 +15,8 @@ from typing import Self
 
 from torch import Tensor
 
+from trainables.metrics.label_maps import require_same_shape
+
 FOREGROUND = 1
 
 
@@ -33,13 +35,9 @@ class Jaccard:
         """Return the counts with these images added.
 
         Raises:
-            ValueError: if the two differ in shape, which would otherwise be broadcast.
+            ValueError: if the two differ in shape.
         """
-        if prediction_BHW.shape != truth_BHW.shape:
-            raise ValueError(
-                f"label maps differ in shape: prediction {tuple(prediction_BHW.shape)}, "
-                f"truth {tuple(truth_BHW.shape)}"
-            )
+        require_same_shape(prediction_BHW, truth_BHW)
         predicted_BHW, true_BHW = prediction_BHW == FOREGROUND, truth_BHW == FOREGROUND
         both_B = (predicted_BHW & true_BHW).sum((1, 2)).tolist()
         either_B = (predicted_BHW | true_BHW).sum((1, 2)).tolist()

@@ -20,6 +20,8 @@ from typing import Self
 
 from torch import Tensor, bincount
 
+from trainables.metrics.label_maps import require_same_shape
+
 LABELS = 256  # Label maps are 8 bits deep.
 TINY = 1e-8  # In pixels; LEDM's guard against an empty union.
 
@@ -40,13 +42,9 @@ class Miou:
         """Return the counts with these images added.
 
         Raises:
-            ValueError: if the two differ in shape, which would otherwise be broadcast.
+            ValueError: if the two differ in shape.
         """
-        if prediction_BHW.shape != truth_BHW.shape:
-            raise ValueError(
-                f"label maps differ in shape: prediction {tuple(prediction_BHW.shape)}, "
-                f"truth {tuple(truth_BHW.shape)}"
-            )
+        require_same_shape(prediction_BHW, truth_BHW)
         classes = len(self.both_K)
         both = _pixels(prediction_BHW[prediction_BHW == truth_BHW], classes)
         predicted, true = _pixels(prediction_BHW, classes), _pixels(truth_BHW, classes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trainables.data.info import DatasetInfo, Entry, Found
 from trainables.data.release import folders_named, one_place, only_file_each, unpaired
-from trainables.data.stand_in import stand_in
+from trainables.data.stand_in import FACE_CLASSES, stand_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,20 +105,4 @@ DATASET = DatasetInfo(
     find=find,
     read=read,
 )
-STAND_IN = stand_in(
-    DATASET,
-    classes=(
-        "background",
-        "head",
-        "ear",
-        "nose",
-        "sclera",
-        "iris",
-        "brow",
-        "upper lip",
-        "lower lip",
-        "hair",
-        "neck",
-        "cloth",
-    ),
-)
+STAND_IN = stand_in(DATASET, classes=FACE_CLASSES)
