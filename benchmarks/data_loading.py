@@ -44,10 +44,7 @@ def main() -> None:
         written = write(Path(folder), arguments)
         command = [sys.executable, __file__, *sys.argv[1:], "--measure", folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures = {
-        **written,
-        **json.loads(done.stdout.splitlines()[-1]),
-    }
+    figures = {**written, **json.loads(done.stdout.splitlines()[-1])}
     keep("data_loading", figures, dry_run=arguments.dry_run)
 
 

@@ -14,10 +14,9 @@ def command(*arguments):
 
 def hdsweep(*arguments, home=None, exit_code=0, **environment):
     """Make a call, expect its exit code, and return standard output and standard error."""
-    if home is not None:
-        environment["HDSWEEP_HOME"] = str(home)
+    place = () if home is None else ("--home", home)
     done = subprocess.run(
-        command(*arguments),
+        command(*arguments, *place),
         check=False,
         capture_output=True,
         text=True,

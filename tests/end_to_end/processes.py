@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-PATIENCE_S = 300
+from tests.command_line import PATIENCE_S
+
 # Ray calls a worker by its class between two calls, and by the method while one goes on.
 WORKERS = ("ray::RunTrainable", "ray::ResourceTrainable")
 
@@ -32,13 +33,13 @@ def workers_of(driver):
     return [pid for pid, name in names.items() if name.startswith(WORKERS) and descends(pid)]
 
 
-def wait_until(condition, driver):
-    """Return the first truthy answer of a condition that holds while the driver is at work."""
+def wait_until(condition, driver, *, pause_s=0.02):
+    """Return the first truthy answer of a condition, asked for while the driver is at work."""
     deadline = time.monotonic() + PATIENCE_S
     while not (answer := condition()):
         assert time.monotonic() < deadline, "the driver did not get that far"
         assert driver.poll() is None, f"the driver ended before it could be killed: {said(driver)}"
-        time.sleep(0.02)
+        time.sleep(pause_s)
     return answer
 
 

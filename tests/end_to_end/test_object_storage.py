@@ -45,10 +45,10 @@ def killed_once(condition, *arguments, machine):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    wait_until(condition, driver)
+    wait_until(condition, driver, pause_s=0.1)  # Each time, the store lists what it has.
     yield driver
     os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    driver.communicate()
 
 
 def artifact_in_ui(home, run, path, *, machine):

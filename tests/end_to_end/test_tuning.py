@@ -16,13 +16,14 @@ import optuna
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.command_line import command, hdsweep
-from tests.end_to_end.processes import PATIENCE_S, wait_until, workers_of
+from tests.command_line import PATIENCE_S, command, hdsweep
+from tests.end_to_end.processes import wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
 SMOKE = ("--scale", "smoke", "--json")
-SEARCH = ("--source", "isic2018", "--targets", "ph2", "--seeds", 1, "--workers", 1, *SMOKE)
+SMALL = ("--source", "isic2018", "--targets", "ph2", "--seeds", 1, *SMOKE)
+SEARCH = (*SMALL, "--workers", 1)
 TRIALS = 4
 KILLS = 10
 
@@ -236,21 +237,10 @@ def test_a_search_whose_trials_all_fail_says_why_once(tmp_path):
 def test_trials_that_share_a_pretraining_that_failed_fail_with_it_and_wait_for_nothing(tmp_path):
     # Eight trials over six values of lambda: two at least share one. The first rung has two
     # updates, so that the loss of the second is that of the pretraining itself.
-    told = (
-        "joint",
-        "--source",
-        "isic2018",
-        "--targets",
-        "ph2",
-        "--trials",
-        8,
-        "--seeds",
-        1,
-        *SMOKE,
-    )
     settings = ("optimizer.lr=1e30", "optimizer.warmup_updates=0", "updates=18")
+    told = ("--trials", 8, "--retries", 0)
     flags = [part for each in settings for part in ("--set", f"pretraining.{each}")]
-    _, err = hdsweep("tune", *told, *flags, "--retries", 0, home=tmp_path, exit_code=1)
+    _, err = hdsweep("tune", "joint", *SMALL, *told, *flags, home=tmp_path, exit_code=1)
     assert "all 8 trials failed" in err
     assert "diverged" in err
     trials = stored(tmp_path, "joint-*")

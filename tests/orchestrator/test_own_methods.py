@@ -75,7 +75,7 @@ def write(path, text, module):
 @pytest.mark.slow
 def test_a_method_that_keeps_its_promises_passes(tmp_path):
     file = write(tmp_path / "flipped.py", METHOD, "flipped")
-    out, _ = hdsweep("check", file, "--json", home=tmp_path / "home")
+    out, _ = hdsweep("check", file, "--json", HDSWEEP_HOME=str(tmp_path / "home"))
     findings = [json.loads(line) for line in out.splitlines()]
     assert len(findings) == 12  # Six promises for each of two runs.
     assert all(finding["kept"] for finding in findings)
@@ -85,7 +85,7 @@ def test_a_method_that_keeps_its_promises_passes(tmp_path):
 @pytest.mark.slow
 def test_a_method_that_forgets_part_of_its_state_is_told_so(tmp_path):
     file = write(tmp_path / "forgetful.py", FORGETS, "forgetful")
-    out, err = hdsweep("check", file, home=tmp_path / "home", exit_code=1)
+    out, err = hdsweep("check", file, exit_code=1, HDSWEEP_HOME=str(tmp_path / "home"))
     (failed,) = (line for line in out.splitlines() if line.startswith("FAIL"))
     assert "interrupted and resumed, it ends with the same bits" in failed
     assert "does not keep what the sweep relies on" in err
