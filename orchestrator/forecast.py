@@ -58,12 +58,14 @@ class Device:
     gpu: bool = True
 
 
-# Measured on 2026-11-26 by `benchmarks/gpu.py`, but for the start, which is assumed. An H100 has the
-# same arithmetic and 0.7 times the bandwidth of memory.
+# Measured on 2026-11-26 by `benchmarks/gpu.py`, but for the start, which is assumed. The ADM's rates are
+# corrected by arithmetic for the small batches among those timed (`benchmarks/results/gpu.json` says
+# how), and stand until they are measured again. An H100 has the same arithmetic and 0.7 times the
+# bandwidth of memory.
 H200 = Device(
     name="NVIDIA H200",
-    tflop_per_s={"adm": 110, "deeplab": 122, "segformer": 28},
-    bf16_tflop_per_s={"adm": 143, "deeplab": 152, "segformer": 44},
+    tflop_per_s={"adm": 83, "deeplab": 122, "segformer": 28},
+    bf16_tflop_per_s={"adm": 107, "deeplab": 152, "segformer": 44},
     seconds_per_update=0.0,
     seconds_per_epoch=0.2,
     seconds_per_ledm_iteration=2.4e-3,

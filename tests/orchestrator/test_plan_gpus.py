@@ -31,11 +31,11 @@ def hdsweep(tmp_path):
 
 def test_the_plan_names_makespan_bound_critical_path_and_cost(hdsweep):
     out, err = hdsweep("plan", "table2", "--gpus", 8)
-    # The longest path is 25.1 h; 160 GPU-hours / (8 x 25.1 h) = 80 %.
-    assert "on 8 GPUs of 80 GB, simulated: 25.1 h, 80% of their time in use" in out
-    assert "1.00 times the bound of 25.1 h (the critical path)" in out
-    assert "critical path: pretrain supervised celebamask_hq (25.0 h), then supervised_ledm" in out
-    assert "160 GPU-hours of work, 200 with the GPUs held to the end" in out
+    # The longest path is 33.2 h; 206 GPU-hours / (8 x 33.2 h) = 78 %.
+    assert "on 8 GPUs of 80 GB, simulated: 33.2 h, 78% of their time in use" in out
+    assert "1.00 times the bound of 33.2 h (the critical path)" in out
+    assert "critical path: pretrain supervised celebamask_hq (33.1 h), then supervised_ledm" in out
+    assert "206 GPU-hours of work, 265 with the GPUs held to the end" in out
     assert err == ""
 
 

@@ -256,13 +256,16 @@ def test_with_right_estimates_a_sweep_takes_little_more_than_the_bound(gpus):
     assert table2(gpus).ratio <= 1.02
 
 
-@pytest.mark.parametrize("gpus", [1, 4, 8])
-def test_with_estimates_wrong_by_up_to_two_most_sweeps_stay_within_a_tenth_of_the_bound(gpus):
+# The share depends on the durations: with the ADM's rates corrected, more of 4 GPUs' time is pretrainings.
+@pytest.mark.parametrize(("gpus", "most"), [(1, 1.0), (4, 0.8), (8, 0.9)])
+def test_with_estimates_wrong_by_up_to_two_most_sweeps_stay_within_a_tenth_of_the_bound(
+    gpus, most
+):
     ratios = [table2(gpus, seed=seed).ratio for seed in SEEDS]
-    assert sum(ratio <= 1.10 for ratio in ratios) >= 0.9 * len(ratios)
+    assert sum(ratio <= 1.10 for ratio in ratios) >= most * len(ratios)
     assert median(ratios) <= 1.03
     # Those that take longer started a pretraining last that lasts twice as long as thought: over
-    # 200 seeds, 6 % of the sweeps on 4 GPUs and 2 % on 8 (benchmarks/scheduling.py).
+    # 200 seeds, 15 % of the sweeps on 4 GPUs and 2 % on 8 (benchmarks/scheduling.py).
     assert max(ratios) <= 1.25
 
 
