@@ -124,9 +124,9 @@ def test_planning_at_paper_scale_needs_nothing(tmp_path):
     records = [json.loads(line) for line in out.splitlines()]
     assert len(records) == 180
     assert sum(record["stage"] == "pretraining" for record in records) == 15
-    # 54 million images through the pretrainings: days of a GPU.
+    # 54 million images through the pretrainings: days of a GPU. 33 of them through an ADM, 49 a second.
     assert sum(record["forecast_seconds"] for record in records) / 3600 == pytest.approx(
-        165, rel=0.05
+        210, rel=0.05
     )
     assert err == ""
     assert not (tmp_path / "home").exists()
