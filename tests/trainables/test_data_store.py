@@ -13,7 +13,7 @@ import pytest
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import DatasetChangedError, DatasetError
 from trainables.data.info import Sample
-from trainables.data.prepared import find_prepared, read_prepared
+from trainables.data.prepared import find_prepared, folder_of, read_prepared
 from trainables.data.store import ArrowDataset, content_fingerprint, verify, write_dataset
 
 SIDE = 8
@@ -266,3 +266,23 @@ def test_without_its_images_it_is_no_dataset(tmp_path, folder, spoil):
     assert find_prepared(tmp_path, INFO, SIDE) is not None
     spoil(folder / "data.arrow")
     assert find_prepared(tmp_path, INFO, SIDE) is None
+
+
+def test_the_description_says_what_was_done_to_images_and_how_many_pixels_classes_have(tmp_path):
+    info = all_datasets()["shenzhen-like"]
+    folder = folder_of(tmp_path, info, 16)
+    prepared = write_dataset(folder, info, info.generate(3, 18), 18)
+    labels = ArrowDataset.open(folder, fingerprint=prepared.fingerprint).labels(range(3))
+    assert prepared.preprocessing == "equalised"
+    assert prepared.pixels == ((labels == 0).sum(), (labels == 1).sum())
+
+
+def test_a_description_of_before_says_nothing_of_it_and_is_read_all_the_same(tmp_path):
+    info = all_datasets()["shenzhen-like"]
+    folder = folder_of(tmp_path, info, 16)
+    write_dataset(folder, info, info.generate(3, 18), 18)
+    told = json.loads((folder / "dataset.json").read_text())
+    del told["preprocessing"], told["pixels"]
+    (folder / "dataset.json").write_text(json.dumps(told))
+    assert find_prepared(tmp_path, info, 16).preprocessing == "equalised"
+    assert read_prepared(folder).pixels == ()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 IGNORED = 255  # A label that stands for no class.
 Role = Literal["source", "target", "any"]
+Preprocessing = Literal["none", "equalised"]
+"""What was done to images before they were resized: nothing, or the histogram equalisation and
+gamma of chest X-rays (`chest_xray`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +80,7 @@ class DatasetInfo:
     terms: str
     """Under which conditions the images may be used, in one line."""
     url: str
+    preprocessing: Preprocessing = "none"
     stored_margin: float = 1.0
     """Stored side in units of the side that networks see; above 1 where crops are cut from it."""
     version: int = 1

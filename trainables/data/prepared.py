@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trainables.config import Augmentation, DatasetRef, Frozen, Metric
-from trainables.data.info import DatasetInfo, Role
+from trainables.data.info import DatasetInfo, Preprocessing, Role
 from trainables.storage import MIRROR_FILE
 
 DESCRIPTION_FILE = "dataset.json"
@@ -37,6 +37,11 @@ class Prepared(Frozen):
     """Labelled images that the release had, with those that were left out; 0 if not noted."""
     sources: str = ""
     """Digest of path, size and time of what it was read from; empty if generated or not noted."""
+    preprocessing: Preprocessing | None = None
+    """What was done to the images; None in a file that was written before it was noted, where
+    `find_prepared` fills it in."""
+    pixels: tuple[int, ...] = ()
+    """Pixels of each class at the stored side, ignored ones left out; empty if not noted."""
 
     def ref(self, image_size: int) -> DatasetRef:
         """Return what the spec of a run names it by.
@@ -82,4 +87,8 @@ def find_prepared(home: Path, info: DatasetInfo, image_size: int) -> Prepared | 
         whole = (folder / DATA_FILE).stat().st_size == prepared.bytes
     except OSError:
         whole = (home / MIRROR_FILE).is_file()
-    return prepared if whole else None
+    if not whole:
+        return None
+    # What its version was made with, in a file that does not say so yet.
+    noted = {"preprocessing": prepared.preprocessing or info.preprocessing}
+    return prepared.model_copy(update=noted)

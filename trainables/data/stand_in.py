@@ -45,6 +45,7 @@ def stand_in(real: DatasetInfo, *, classes: tuple[str, ...] | None = None) -> Da
         augmentation=real.augmentation,
         terms="drawn by a program of this project; shows no patient and no person",
         url="",
+        preprocessing=real.preprocessing,  # What it imitates.
         stored_margin=real.stored_margin,
         generate=generate,
     )

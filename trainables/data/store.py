@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.data.errors import DatasetChangedError, DatasetError
-from trainables.data.info import DatasetInfo, Sample
+from trainables.data.info import IGNORED, DatasetInfo, Sample
 from trainables.data.labels import wrong_label
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
 from trainables.remembered import remembered
@@ -149,7 +149,9 @@ def write_dataset(
     partial.mkdir(parents=True, mode=0o700)
     try:
         path = partial / DATA_FILE
-        fingerprint, images = _write(path, info, samples, side)
+        pixels = np.zeros(len(info.classes), np.int64)
+        counted = _counted(_checked(samples, info, side), pixels)
+        fingerprint, images = _write(path, info, counted, side)
         prepared = Prepared(
             name=info.name,
             title=info.title,
@@ -167,6 +169,8 @@ def write_dataset(
             skipped=tuple(skipped),
             found=found,
             sources=sources,
+            preprocessing=info.preprocessing,
+            pixels=tuple(pixels.tolist()),
         )
         write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
         _replace(folder, partial)
@@ -250,7 +254,7 @@ def _write(path: Path, info: DatasetInfo, samples: Iterable[Sample], side: int) 
     fingerprint, images = Fingerprint(info.classes, side), 0
     with path.open("wb") as file:
         with pa.ipc.new_file(file, _schema(side)) as writer:
-            for batch in _batches(_checked(samples, info, side), side):
+            for batch in _batches(iter(samples), side):
                 for sample in batch:
                     fingerprint.add(sample)
                 writer.write_batch(_record_batch(batch, side))
@@ -284,6 +288,13 @@ def _checked(samples: Iterable[Sample], info: DatasetInfo, side: int) -> Iterato
         if wrong := wrong_label(sample.labels_HW, len(info.classes)):
             raise DatasetError(f"{where}: {wrong}")
         last = sample.id
+        yield sample
+
+
+def _counted(samples: Iterable[Sample], pixels: NDArray[np.int64]) -> Iterator[Sample]:
+    """Pass the samples on, and add their pixels of each class to `pixels`."""
+    for sample in samples:
+        pixels += np.bincount(sample.labels_HW.ravel(), minlength=IGNORED + 1)[: len(pixels)]
         yield sample
 
 

@@ -35,6 +35,7 @@ DATASET = DatasetInfo(
     metric="jaccard",
     terms="U.S. National Library of Medicine, to be cited",
     url="https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html#tuberculosis-image-data-sets",
+    preprocessing="equalised",
     find=find,
     read=read_lungs,
 )

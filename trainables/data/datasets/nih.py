@@ -37,6 +37,7 @@ DATASET = DatasetInfo(
     metric="jaccard",
     terms="NIH Clinical Center: free to use with attribution; masks of XLSor, to be cited",
     url="https://github.com/rsummers11/CADLab/tree/master/Lung_Segmentation_XLSor",
+    preprocessing="equalised",
     find=find,
     read=read_lungs,
 )

@@ -34,6 +34,7 @@ DATASET = DatasetInfo(
     terms="X-rays: U.S. National Library of Medicine, to be cited; masks: CC BY-NC-SA 4.0",
     url="https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html#tuberculosis-image-data-sets",
     stored_margin=1.125,
+    preprocessing="equalised",
     find=find,
     read=read_lungs,
 )
