@@ -2,7 +2,8 @@
 
 VERSION  lock  mlflow.db         artifacts/<MLflow run id>/artifacts/
 attempts/<key>/<number>/         a worker fills one; the driver publishes it
-TRACKING                         address of an MLflow server, where that keeps the runs instead of mlflow.db
+TRACKING                         address of an MLflow server, where that keeps the runs instead of mlflow.db,
+                                 and what its experiment is named after
 checkpoints/<key>/  datasets/  weights/  logs/
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from urllib.parse import unquote
 
 from orchestrator.errors import InputError
 from orchestrator.lease import ourselves, taken
@@ -57,9 +59,33 @@ class Home:
     @property
     def tracking_uri(self) -> str | None:
         """The MLflow server that keeps the runs; None if the database of the home does."""
+        return self._tracking[0]
+
+    @property
+    def named_after(self) -> str:
+        """The place that the experiment on a server is named after.
+
+        It stays when the home is reached another way, through a link; a home that was moved or copied
+        has an experiment of its own, for an experiment's artifacts cannot be moved.
+        """
+        here = self.artifact_location.removeprefix("file://").removesuffix("/artifacts")
+        _, noted = self._tracking
+        with contextlib.suppress(OSError):
+            if noted is not None and os.path.samefile(unquote(noted), self.path):
+                return noted
+        return here
+
+    @property
+    def _tracking(self) -> tuple[str | None, str | None]:
+        """The server's address, and what its experiment was named after; older homes note the first."""
         with contextlib.suppress(FileNotFoundError):
-            return self.tracking_file.read_text().strip() or None
-        return None
+            lines = [*self.tracking_file.read_text().split("\n"), ""]
+            return lines[0].strip() or None, lines[1] or None
+        return None, None
+
+    def note_tracking(self, uri: str) -> None:
+        """Note the server that keeps the runs from now on."""
+        write_whole(self.tracking_file, f"{uri}\n{self.named_after}\n")
 
     @cached_property
     def mirror(self) -> "Mirror | None":

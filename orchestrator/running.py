@@ -142,6 +142,8 @@ def run_plan(
 
     devices = options.devices or local_devices(options.workers)
     with Store.open(home) as store:
+        if store.moved:
+            say(store.moved)
         for key, what in store.reconciled.items():
             say(f"run {key} had been cut short: {what}")
         store.begin_sweep(plan)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from orchestrator import tracking_database
+from orchestrator import artifact_locations, tracking_database
 from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
@@ -91,6 +91,8 @@ class Store:
         self._sweep: str | None = None
         self.reconciled: dict[str, str] = {}
         """What was done on opening about runs that a killed driver left, by key."""
+        self.moved: str | None = None
+        """What there is to tell of a home that was moved or copied since it was last opened."""
         self._twice: list[Known] = []
         self._deleted = runs.deleted
         for run in runs.known:
@@ -139,12 +141,14 @@ class Store:
         # Before any worker starts: concurrent first writers of a fresh database race.
         tracking.create(home)
         tracking_database.require_writable(home)
+        moved = artifact_locations.mend(home)
         client = tracking.connect(home)
         found = client.get_experiment_by_name(experiment_name(home))
         experiment = found.experiment_id if found else tracking.create_experiment(client, home)
         runs = tracking.every_run(home, client, experiment)
         store = cls(home, runs, client=client, experiment=experiment)
         store.reconciled = store.reconcile()
+        store.moved = moved or (None if found else artifact_locations.recorded_anew(home))
         try:
             yield store
         finally:

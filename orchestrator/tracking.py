@@ -26,6 +26,7 @@ from orchestrator.tracking_database import (
     Known,
     Runs,
     compact,
+    database_uri,
     experiment_name,
     pragma,
     read_runs,
@@ -57,7 +58,7 @@ def create(home: Home) -> None:
     pragma(fresh, "journal_mode=WAL")
     fresh.chmod(0o600)
     _quiet()
-    client = MlflowClient(tracking_uri=_uri(fresh))
+    client = MlflowClient(tracking_uri=database_uri(fresh))
     create_experiment(client, home)
     _let_go(fresh)
     compact(fresh)
@@ -85,7 +86,7 @@ def connect(home: Home) -> MlflowClient:
     if home.tracking_uri:
         return tracking_server.connect(home.tracking_uri)
     try:
-        client = MlflowClient(tracking_uri=_uri(home.database))
+        client = MlflowClient(tracking_uri=database_uri(home.database))
         client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         raise unreadable(home, error) from error
@@ -178,10 +179,6 @@ def every_run(home: Home, client: MlflowClient, experiment: str) -> Runs:
     return Runs([Known.of(run) for run in runs if run.info.run_id not in deleted], deleted)
 
 
-def _uri(database: Path) -> str:
-    return f"sqlite:///{database}"
-
-
 def _beside(home: Home) -> list[Path]:
     named = (home.path / f"{home.database.name}{end}" for end in BESIDE)
     return [path for path in named if path.exists()]
@@ -189,7 +186,7 @@ def _beside(home: Home) -> list[Path]:
 
 def _let_go(database: Path) -> None:
     """Close the connections that MLflow keeps; they would follow a file that is renamed."""
-    engine = SqlAlchemyStore._engine_map.get(_uri(database))
+    engine = SqlAlchemyStore._engine_map.get(database_uri(database))
     if engine is not None:
         engine.dispose()
 

@@ -83,8 +83,14 @@ def experiment_name(home: Home) -> str:
     """Return what a home's experiment is called: on a server, which has others too, by the home."""
     if not home.tracking_uri:
         return EXPERIMENT
-    place = home.artifact_location.removeprefix("file://").removesuffix("/artifacts")
-    return f"{EXPERIMENT} {place}"
+    return f"{EXPERIMENT} {home.named_after}"
+
+
+def database_uri(database: Path) -> str:
+    """Return what MLflow opens a database by; folders may have any name."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(database)).render_as_string()
 
 
 def read_runs(home: Home, experiment: str) -> Runs | None:

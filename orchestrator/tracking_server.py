@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from orchestrator.errors import HdsweepError, InputError, chain
-from orchestrator.home import Home, write_whole
+from orchestrator.home import Home
 
 HOME = "home"  # Instead of an address: back to the home's own database.
 PAGE = 1000  # Runs that are read at once; MLflow sends at most 50,000.
@@ -193,7 +193,7 @@ def move(home: Home, uri: str | None) -> None:
     elif uri is not None:
         address = check_address(uri)
         connect(address)
-        write_whole(home.tracking_file, f"{address}\n")
+        home.note_tracking(address)
 
 
 def _reason(error: BaseException) -> str:

@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from orchestrator import artifact_locations
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home
+from orchestrator.tracking_database import database_uri
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
@@ -40,6 +42,7 @@ def serve(
     host: str = "127.0.0.1",
     open_browser: bool = False,
     tell: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> int:
     """Serve the MLflow UI until it is interrupted; returns the exit status.
 
@@ -48,6 +51,7 @@ def serve(
     Args:
         host: a loopback address or `localhost`.
         tell: takes the address once the server answers.
+        say: takes what there is to tell people before.
 
     Raises:
         InputError: if the host is reachable from elsewhere, the port is taken, or nothing has ever
@@ -66,6 +70,7 @@ def serve(
         )
     _refuse_taken_port(host, port)
     _require_client(opened)
+    _mend(opened, say)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log = opened.logs / "ui.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,6 +94,16 @@ def _refuse_open_hosts(host: str) -> None:
             f"host `{host}` is not a loopback address: the MLflow UI has no password",
             hint="leave --host out, and tunnel: `ssh -L 5000:127.0.0.1:5000 this-machine`",
         )
+
+
+def _mend(home: Home, say: Callable[[str], None]) -> None:
+    """Have the artifacts of a moved home found; where it cannot be written to, say what will be missing."""
+    try:
+        told = artifact_locations.mend(home)
+    except InputError as error:
+        told = f"{str(error).splitlines()[0]}: if the home was moved, MLflow lists no artifacts"
+    if told:
+        say(told)
 
 
 def _require_client(home: Home) -> None:
@@ -132,7 +147,7 @@ def _refuse_taken_port(host: str, port: int) -> None:
 def _server(home: Home, host: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Have the server running; it and all its children are gone afterwards."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{home.database}"]
+    command += ["--backend-store-uri", database_uri(home.database)]
     command += ["--artifacts-destination", home.artifacts.as_uri(), "--workers", "1"]
     names = dict.fromkeys(["localhost", "127.0.0.1", f"[{host}]" if ":" in host else host])
     command += ["--allowed-hosts", ",".join(f"{name}:{port}" for name in names)]

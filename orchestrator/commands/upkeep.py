@@ -39,6 +39,8 @@ def reconcile(
         return
     choose(opened, tracking_uri)
     with Store.open(opened) as store:
+        if store.moved:
+            say(store.moved)
         if as_json:
             print_json(store.reconciled)
             return
@@ -57,7 +59,9 @@ def ui(
     from orchestrator.ui import serve
 
     opened = Home(home.expanduser().absolute())
-    ended = serve(opened.path, port=port, host=host, open_browser=open_browser, tell=typer.echo)
+    ended = serve(
+        opened.path, port=port, host=host, open_browser=open_browser, tell=typer.echo, say=say
+    )
     raise typer.Exit(ended)
 
 

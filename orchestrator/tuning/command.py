@@ -58,6 +58,8 @@ def search_and_answer(
     ready_plan(lambda: _plan(make()), home, say)
     search = make()
     with Store.open(home) as store:
+        if store.moved:
+            say(store.moved)
         ledger = Ledger(search, storage)
         say(f"search {search.name}, stored in {ledger.shown_url}")
         display = open_search_display(

@@ -215,6 +215,24 @@ def test_a_home_moves_to_a_server_and_back(tmp_path, laboratory, plan):
     assert set(Store.read(home).finished()) == {plan.runs[0].key}
 
 
+def test_a_moved_home_is_recorded_anew_and_a_link_to_it_is_the_same(home, laboratory, plan):
+    before = committed(home, plan, plan.runs[0])
+    link = home.path.with_name("link")
+    link.symlink_to(home.path)
+    with Store.open(open_home(link)) as store:
+        assert store.moved is None
+        assert store.finished()[plan.runs[0].key].run_id == before.run_id
+    moved = open_home(home.path.rename(home.path.with_name("moved")))
+    with Store.open(moved) as store:
+        assert f"recorded anew, as experiment `hdsweep {moved.path}`" in store.moved
+        after = store.finished()[plan.runs[0].key]
+        assert after.metrics == before.metrics
+        paths = [each.path for each in store._client.list_artifacts(after.run_id)]
+        assert "weights.safetensors" in paths
+    with Store.open(moved) as store:
+        assert store.moved is None
+
+
 @pytest.mark.parametrize(
     ("uri", "said"),
     [

@@ -36,12 +36,12 @@ def untold(url):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "10.0.0.1", "example.org", ""])
 def test_a_host_that_others_can_reach_is_refused(stored, host):
     with pytest.raises(InputError, match="not a loopback address"):
-        serve(stored.path, port=5000, host=host, tell=untold)
+        serve(stored.path, port=5000, host=host, tell=untold, say=untold)
 
 
 def test_an_empty_home_is_refused_and_left_empty(tmp_path):
     with pytest.raises(InputError, match="nothing stored yet"):
-        serve(tmp_path / "home", port=5000, tell=untold)
+        serve(tmp_path / "home", port=5000, tell=untold, say=untold)
     assert not (tmp_path / "home").exists()
 
 
@@ -49,7 +49,7 @@ def test_a_port_that_is_taken_is_refused(stored):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} .* cannot be used"):
-            serve(stored.path, port=port, tell=untold)
+            serve(stored.path, port=port, tell=untold, say=untold)
 
 
 @pytest.fixture(scope="module")
