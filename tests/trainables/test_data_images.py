@@ -155,23 +155,26 @@ def test_8_bit_colour_is_within_a_level_of_exact_resizing():
     assert np.abs(resize_image(image, 32) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("at", "halves"), [("corner", 0), ("centre", 1)])
 @pytest.mark.parametrize(("old", "new"), [(3000, 288), (4892, 256), (36, 32), (7, 3), (3, 9)])
-def test_labels_take_the_source_pixel_at_the_floor_of_the_scaled_position(old, new):
+def test_labels_take_the_source_pixel_at_the_floor_of_the_scaled_position(old, new, at, halves):
     columns = np.arange(old)
     labels = np.stack([columns % 251, columns // 251]).astype(np.uint8)
     found = [
-        resize_labels(np.broadcast_to(digit, (new, old)), new)[0].astype(int) for digit in labels
+        resize_labels(np.broadcast_to(digit, (new, old)), new, at=at)[0].astype(int)
+        for digit in labels
     ]
-    expected = [int(Fraction(i * old, new)) for i in range(new)]
+    expected = [int(Fraction((2 * i + halves) * old, 2 * new)) for i in range(new)]
     assert (found[0] + 251 * found[1]).tolist() == expected
 
 
+@pytest.mark.parametrize(("at", "mode"), [("corner", "nearest"), ("centre", "nearest-exact")])
 @pytest.mark.parametrize("shape", [(36, 36), (40, 56), (512, 300)])
-def test_labels_are_resized_as_torch_nearest_and_not_as_pillow(shape):
+def test_labels_are_resized_as_torch_resizes_them(shape, at, mode):
     labels = np.random.default_rng(0).integers(0, 34, shape).astype(np.uint8)
     expected = torch.nn.functional.interpolate(
-        torch.from_numpy(labels)[None, None], (32, 32), mode="nearest"
+        torch.from_numpy(labels)[None, None], (32, 32), mode=mode
     )[0, 0].numpy()
-    np.testing.assert_array_equal(resize_labels(labels, 32), expected)
+    np.testing.assert_array_equal(resize_labels(labels, 32, at=at), expected)
     pillow = np.asarray(Image.fromarray(labels).resize((32, 32), Image.Resampling.NEAREST))
-    assert (pillow != expected).any()
+    assert (pillow != expected).any() == (at == "corner")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from trainables.data.datasets import all_datasets, known_datasets
 from trainables.data.errors import BadReleaseError, DatasetError
-from trainables.data.imported import describe, read_classes
+from trainables.data.imported import READING, describe, read_classes
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import folder_of
 from trainables.data.store import ArrowDataset
@@ -177,7 +177,9 @@ def test_a_description_without_deep_images_is_the_one_it_was_before_there_were_a
     assert dataset.white is None
     before = dataset.model_dump_json().replace(',"white":null', "")
     assert "white" not in before
-    assert dataset.info().version == int(hashlib.sha256(before.encode()).hexdigest()[:12], 16)
+    assert dataset.info().version == int(
+        hashlib.sha256(f"{READING} {before}".encode()).hexdigest()[:12], 16
+    )
 
 
 def test_files_of_kinds_that_are_not_read_are_named(tmp_path):

@@ -51,8 +51,8 @@ def prepare_shenzhen(release, home, **options):
 
 def test_a_source_that_is_cropped_is_stored_with_a_margin(release, tmp_path):
     prepared = prepare_shenzhen(release, tmp_path / "home")
-    assert (prepared.stored_side, prepared.images) == (18, 12)
-    assert (tmp_path / "home/datasets/shenzhen-18/data.arrow").exists()
+    assert (prepared.stored_side, prepared.images) == (28, 12)
+    assert (tmp_path / "home/datasets/shenzhen-28/data.arrow").exists()
     assert find_prepared(tmp_path / "home", DATA["shenzhen"], 16) == prepared
 
 
@@ -139,7 +139,7 @@ def test_the_same_images_touched_are_read_again_and_are_the_same(release, tmp_pa
 )
 def test_a_spoilt_dataset_is_not_prepared_and_is_made_again(release, tmp_path, spoil, why):
     first, _, _ = read_and_told(release, tmp_path / "home")
-    spoil(tmp_path / "home/datasets/shenzhen-18/data.arrow")
+    spoil(tmp_path / "home/datasets/shenzhen-28/data.arrow")
     again, read, (told,) = read_and_told(release, tmp_path / "home")
     assert (again, read) == (first, 12)
     assert re.search(why, told)
@@ -245,7 +245,7 @@ def test_more_problems_than_a_message_holds_are_all_in_a_file(release, tmp_path)
         (release / f"mask/CHNCXR_{1000 + i}_0_mask.png").touch()
     with pytest.raises(BadReleaseError) as caught:
         prepare_shenzhen(release, tmp_path / "home")
-    listing = tmp_path / "home/datasets/shenzhen-18.problems.txt"
+    listing = tmp_path / "home/datasets/shenzhen-28.problems.txt"
     assert f"and 50 more; all of them are in {listing}" in str(caught.value)
     assert listing.read_text().splitlines() == list(caught.value.problems)
     assert len(caught.value.problems) == 150

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from trainables.data.datasets import all_datasets
-from trainables.data.images import read_grey
+from trainables.data.images import read_grey, read_sample
+from trainables.data.info import Form
 from trainables.data.lungs import read_lungs
 from trainables.data.prepare import prepare
 from trainables.data.prepared import folder_of
-from trainables.data.store import ArrowDataset
+from trainables.data.store import ArrowDataset, Fingerprint
 
 
 @pytest.fixture(scope="module", params=["isic2018", "ph2", "shenzhen", "montgomery"])
@@ -26,19 +27,39 @@ def test_the_whole_release_is_there(prepared):
     assert set(data.official_split) == {""}
 
 
-# Recorded from these copies at 32 px on 2026-11-25. Another fingerprint is another dataset: every run
-# of a table moves, so a change of reading or resizing that is meant raises the dataset's version.
-FINGERPRINTS = {
+# Recorded from these copies at 32 px. Another fingerprint is another dataset: every run of a table
+# moves, so a change of reading or resizing that is meant raises the dataset's version.
+CORNERS = {  # 2026-11-25: labels at the corners of pixels, crops cut from 1.125 times the side.
     "isic2018": "f6caa736eb7be449",
     "montgomery": "5d47c682f00873e0",
     "ph2": "956f5b7edbb70bf8",
     "shenzhen": "09fcca113d097d75",
+}
+FINGERPRINTS = {  # 2026-11-30: at their centres, and 1.75 times.
+    "isic2018": "7965b01cb450c6ac",
+    "montgomery": "8f7e1e186ff5fe30",
+    "ph2": "5965eb7c810c4114",
+    "shenzhen": "3b227e8c25db9f19",
 }
 
 
 def test_the_same_images_give_the_fingerprint_they_always_gave(prepared):
     found, _ = prepared
     assert found.fingerprint[:16] == FINGERPRINTS[found.name]
+
+
+def test_nothing_but_the_resizing_moved_the_fingerprints(prepared, real_data):
+    found, data = prepared
+    info = all_datasets()[found.name]
+    before = Form(round(32 * 1.125) if info.name == "shenzhen" else 32, 2, "corner")
+    fingerprint = Fingerprint(info.classes, before.side)
+    for number, entry in enumerate(sorted(info.find(real_data).entries, key=lambda each: each.id)):
+        assert info.read is not None
+        sample = read_sample(info.read, entry, before)
+        fingerprint.add(sample)
+        if before.side == found.stored_side:
+            np.testing.assert_array_equal(sample.image_HWC, data.images([number])[0])
+    assert fingerprint.hexdigest()[:16] == CORNERS[found.name]
 
 
 def test_lungs_cover_a_plausible_part_of_every_xray(prepared):

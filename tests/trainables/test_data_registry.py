@@ -50,7 +50,7 @@ def test_class_names_are_unique(name):
     assert len(set(DATA[name].classes)) == len(DATA[name].classes)
 
 
-@pytest.mark.parametrize(("name", "side"), [("shenzhen", 288), ("montgomery", 256)])
+@pytest.mark.parametrize(("name", "side"), [("shenzhen", 448), ("montgomery", 256)])
 def test_only_cropped_sets_are_stored_larger_than_networks_see_them(name, side):
     assert DATA[name].stored_side(256) == side
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainables.config import Augmentation
 from trainables.data.images import Box, resize_image, resize_labels
+from trainables.data.info import LabelsAt
 from trainables.data.store import ArrowDataset
 
 MOST_CROPPED = 0.05  # Of the side, from each of the four borders.
@@ -43,12 +44,12 @@ def load_batch(
     if seeds is not None and augmentation != "none":
         draws = [np.random.default_rng(seed) for seed in seeds]
         pairs = [
-            augment(image, labels, image_size, augmentation, draw)
+            augment(image, labels, image_size, augmentation, draw, labels_at=dataset.labels_at)
             for image, labels, draw in zip(images_BSSC, labels_BSS, draws, strict=True)
         ]
     elif images_BSSC.shape[1] != image_size:
         pairs = [
-            _resized(image, labels, image_size)
+            _resized(image, labels, image_size, labels_at=dataset.labels_at)
             for image, labels in zip(images_BSSC, labels_BSS, strict=True)
         ]
     else:
@@ -63,15 +64,18 @@ def augment(
     image_size: int,
     augmentation: Augmentation,
     draw: np.random.Generator,
+    *,
+    labels_at: LabelsAt = "centre",
 ) -> Pair:
     """Return image and labels after the same random change, of `image_size` pixels a side."""
     if augmentation == "border_crop":
         side = len(image_SSC)
         left, top, right, bottom = draw.uniform(0, MOST_CROPPED * side, 4)
-        return _resized(image_SSC, labels_SS, image_size, (left, top, side - right, side - bottom))
+        box = (left, top, side - right, side - bottom)
+        return _resized(image_SSC, labels_SS, image_size, box, labels_at=labels_at)
     flipped = draw.random(2) < 0.5
     steps = tuple(slice(None, None, -1 if flip else 1) for flip in flipped)
-    return _resized(image_SSC[steps], labels_SS[steps], image_size)
+    return _resized(image_SSC[steps], labels_SS[steps], image_size, labels_at=labels_at)
 
 
 def _resized(
@@ -79,10 +83,13 @@ def _resized(
     labels_SS: NDArray[np.uint8],
     image_size: int,
     box: Box | None = None,
+    *,
+    labels_at: LabelsAt,
 ) -> Pair:
     if box is None and len(image_SSC) == image_size:
         return image_SSC, labels_SS
-    return resize_image(image_SSC, image_size, box), resize_labels(labels_SS, image_size, box)
+    image = resize_image(image_SSC, image_size, box)
+    return image, resize_labels(labels_SS, image_size, box, at=labels_at)
 
 
 def _tensors(

@@ -4,8 +4,9 @@ Files are untrusted: few formats, a limit on pixels before any is decoded, check
 one error type. Images are resized bilinearly with antialiasing, labels to the nearest pixel.
 
 Pillow resizes because its 8-bit arithmetic is fixed-point, the same on every processor, and takes
-fractional boxes. Its BILINEAR is what torch calls bilinear with antialias=True. Labels follow
-OpenCV's and torch's "nearest", floor(i * scale), and not Pillow's NEAREST.
+fractional boxes. Its BILINEAR is what torch calls bilinear with antialias=True. An output pixel takes
+the label at its centre, floor((i + 1/2) * scale), which torch calls "nearest-exact": that is where its
+image is sampled. FFHQ-34's official code takes it at the corner, floor(i * scale), as OpenCV does.
 
 Shape suffixes: H height, W width, C channels, S side.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from trainables.data.errors import BadImageError
-from trainables.data.info import IGNORED, Entry, Read, Sample
+from trainables.data.info import IGNORED, Entry, Form, LabelsAt, Read, Sample
 from trainables.data.labels import wrong_label
 
 FORMATS = ("PNG", "JPEG", "BMP")
@@ -127,51 +128,61 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def resize_image(
-    image: NDArray[np.uint8] | NDArray[np.float32], side: int, box: Box | None = None
+    image: NDArray[np.uint8] | NDArray[np.float32],
+    side: int,
+    box: Box | None = None,
+    *,
+    sharp: bool = False,
 ) -> NDArray[Any]:
     """Return uint8 HWC or float32 HW, resized to a square; the aspect ratio is not kept.
 
     Args:
         box: part to use, all of the image by default.
+        sharp: keep fine detail for another resizing to come, which bilinear weights would dampen
+            twice; float32 may then leave the range of the input a little.
     """
-    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(resized)
+    how = Image.Resampling.LANCZOS if sharp else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(image).resize((side, side), how, box=box))
 
 
 def resize_labels(
-    labels_HW: NDArray[np.uint8], side: int, box: Box | None = None
+    labels_HW: NDArray[np.uint8], side: int, box: Box | None = None, *, at: LabelsAt = "centre"
 ) -> NDArray[np.uint8]:
-    """Return labels_SS: output pixel i takes source pixel floor(start + i * scale)."""
+    """Return labels_SS: each output pixel takes the source pixel in which its centre, or corner, lies.
+
+    Where a centre lies on the edge between two source pixels, as at a scale of 2, it is the later.
+    """
     height, width = labels_HW.shape
     left, top, right, bottom = box or (0, 0, width, height)
-    rows, columns = _nearest(top, bottom, side), _nearest(left, right, side)
+    rows, columns = _nearest(top, bottom, side, at), _nearest(left, right, side, at)
     return labels_HW[rows][:, columns]
 
 
-def read_sample(read: Read, entry: Entry, side: int, *, classes: int) -> Sample:
-    """Read one entry of a release and bring it to its stored size, RGB.
+def read_sample(read: Read, entry: Entry, form: Form) -> Sample:
+    """Read one entry of a release and bring it to the form in which it is stored, RGB.
 
     Raises:
         BadImageError: if a file cannot be used, or a label is none of the classes.
     """
     image, labels_HW = read(entry)
-    if wrong := wrong_label(labels_HW, classes):
+    if wrong := wrong_label(labels_HW, form.classes):
         raise BadImageError(f"{' and '.join(map(str, entry.masks))}: {wrong}")
-    resized = resize_image(image, side)
+    resized = resize_image(image, form.side, sharp=form.cropped)
     levels = resized if resized.dtype == np.uint8 else resized.round().clip(0, 255).astype("u1")
     if levels.ndim == 2:
         levels = np.repeat(levels[:, :, None], 3, axis=2)
     return Sample(
         id=entry.id,
         image_HWC=levels,
-        labels_HW=resize_labels(labels_HW, side),
+        labels_HW=resize_labels(labels_HW, form.side, at=form.labels_at),
         split=entry.split,
     )
 
 
-def _nearest(start: float, stop: float, count: int) -> NDArray[np.int64]:
+def _nearest(start: float, stop: float, count: int, at: LabelsAt) -> NDArray[np.int64]:
+    halves = 2 * np.arange(count) + (at == "centre")
     # Multiplied before divided: i * (1 / 3) * 3 would fall below i.
-    return np.floor(start + np.arange(count) * (stop - start) / count).astype(np.int64)
+    return np.floor(start + halves * (stop - start) / (2 * count)).astype(np.int64)
 
 
 def decode(path: Path) -> Image.Image:

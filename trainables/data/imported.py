@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from trainables.config import Augmentation, Frozen, Metric
 from trainables.data.errors import BadReleaseError, DatasetError, DatasetLayoutError
-from trainables.data.info import DatasetInfo, Entry, Found
+from trainables.data.info import CROP_MARGIN, DatasetInfo, Entry, Found
 from trainables.data.release import unpaired, walk
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ SUFFIXES = ("_mask", "_segmentation", "_labels", "_label", "_gt")
 """What masks may be called beyond the name of their image."""
 NAME = r"[a-z][a-z0-9_]*"
 MOST_CLASSES = 255
+READING = 2  # Raised when the same files are read as other pixels. 1 took labels at corners.
 
 Colour = tuple[int, int, int]
 
@@ -79,7 +80,7 @@ class ImportedDataset(Frozen):
         """Return what every dataset has: how to find and read it."""
         # Without what is not there, so that a field that is new leaves older descriptions as they are.
         told = self.model_dump_json(exclude={"white"} if self.white is None else None)
-        digest = hashlib.sha256(told.encode()).hexdigest()
+        digest = hashlib.sha256(f"{READING} {told}".encode()).hexdigest()
         return DatasetInfo(
             name=self.name,
             title=self.name,
@@ -90,7 +91,7 @@ class ImportedDataset(Frozen):
             augmentation=self.augmentation,
             terms="your own",
             url=self.images,
-            stored_margin=1.125 if self.augmentation == "border_crop" else 1.0,
+            stored_margin=CROP_MARGIN if self.augmentation == "border_crop" else 1.0,
             version=int(digest[:12], 16),  # Told otherwise, it is another dataset.
             find=partial(_find, self),
             read=partial(_read, self),

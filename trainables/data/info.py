@@ -22,6 +22,12 @@ Role = Literal["source", "target", "any"]
 Preprocessing = Literal["none", "equalised"]
 """What was done to images before they were resized: nothing, or the histogram equalisation and
 gamma of chest X-rays (`chest_xray`)."""
+LabelsAt = Literal["centre", "corner"]
+"""Point of an output pixel whose label it takes. Images are sampled at centres, and so are labels; at
+the corner, as OpenCV's and torch's "nearest" do, they lie about half an output pixel further."""
+CROP_MARGIN = 1.75
+"""Stored side of datasets that crops are cut from. Stored by a filter that keeps their sharpness, a
+crop rescaled from there has what one rescaled from the original has; `docs/data.md` has the figures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +62,16 @@ class Sample:
     split: str = ""
 
 
+class Form(NamedTuple):
+    """What a labelled image is brought to when it is stored."""
+
+    side: int
+    classes: int
+    labels_at: LabelsAt = "centre"
+    cropped: bool = False
+    """Crops are cut from it and resized again, so it must lose nothing that they could show."""
+
+
 Find = Callable[[Path], Found]
 Read = Callable[[Entry], "tuple[NDArray[Any], NDArray[np.uint8]]"]
 Generate = Callable[[int, int], Iterator[Sample]]
@@ -83,6 +99,8 @@ class DatasetInfo:
     preprocessing: Preprocessing = "none"
     stored_margin: float = 1.0
     """Stored side in units of the side that networks see; above 1 where crops are cut from it."""
+    labels_at: LabelsAt = "centre"
+    """Where labels are taken when they are resized, here and in batches."""
     version: int = 1
     """Raised when `read` or `generate` gives other pixels, so that old files are made again."""
     find: Find | None = None
@@ -102,3 +120,7 @@ class DatasetInfo:
     def stored_side(self, image_size: int) -> int:
         """Return the side in pixels at which images are stored for networks that see less."""
         return round(image_size * self.stored_margin)
+
+    def form(self, side: int) -> Form:
+        """Return the form in which samples of this dataset are stored at a side."""
+        return Form(side, len(self.classes), self.labels_at, cropped=self.stored_margin > 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trainables.config import Augmentation, DatasetRef, Frozen, Metric
-from trainables.data.info import DatasetInfo, Preprocessing, Role
+from trainables.data.info import DatasetInfo, LabelsAt, Preprocessing, Role
 from trainables.storage import MIRROR_FILE
 
 DESCRIPTION_FILE = "dataset.json"
@@ -27,6 +27,8 @@ class Prepared(Frozen):
     metric: Metric
     augmentation: Augmentation
     terms: str
+    labels_at: LabelsAt = "corner"
+    """Where batches take labels when they resize them; where it is not noted, at the corner."""
     version: int
     """`DatasetInfo.version` that made it."""
     bytes: int

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from trainables.data.errors import BadImageError, DatasetError
 from trainables.data.images import read_sample
-from trainables.data.info import DatasetInfo, Entry, Read, Sample
+from trainables.data.info import DatasetInfo, Entry, Form, Read, Sample
 
 IN_FLIGHT = 4  # Images per worker that are read ahead of the one asked for.
 
@@ -36,21 +36,21 @@ def attempts(
         DatasetError: if the system ended a process that was reading.
     """
     assert info.read is not None
-    classes = len(info.classes)
+    form = info.form(side)
     if workers == 1 or len(entries) <= 1:
-        return (_attempt(info.read, entry, side, classes) for entry in entries)
-    return _in_parallel(info.read, entries, side, classes, workers)
+        return (_attempt(info.read, entry, form) for entry in entries)
+    return _in_parallel(info.read, entries, form, workers)
 
 
-def _attempt(read: Read, entry: Entry, side: int, classes: int) -> Sample | str:
+def _attempt(read: Read, entry: Entry, form: Form) -> Sample | str:
     try:
-        return read_sample(read, entry, side, classes=classes)
+        return read_sample(read, entry, form)
     except BadImageError as error:
         return str(error)
 
 
 def _in_parallel(
-    read: Read, entries: Sequence[Entry], side: int, classes: int, workers: int
+    read: Read, entries: Sequence[Entry], form: Form, workers: int
 ) -> Iterator[Sample | str]:
     waiting = iter(entries)
     reading: deque[_Reading] = deque()
@@ -61,7 +61,7 @@ def _in_parallel(
         try:
             while True:
                 for entry in islice(waiting, IN_FLIGHT * workers - len(reading)):
-                    future = pool.submit(_attempt, read, entry, side, classes)
+                    future = pool.submit(_attempt, read, entry, form)
                     reading.append(_Reading(entry, future))
                 if not reading:
                     return

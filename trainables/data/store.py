@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.data.errors import DatasetChangedError, DatasetError
-from trainables.data.info import IGNORED, DatasetInfo, Sample
+from trainables.data.info import IGNORED, DatasetInfo, LabelsAt, Sample
 from trainables.data.labels import wrong_label
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
 from trainables.remembered import remembered
@@ -40,7 +40,9 @@ BATCH_BYTES = 64 * 2**20  # and most bytes: what writing holds in memory.
 class ArrowDataset:
     """Images and labels of a prepared dataset, read from a memory map."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, *, labels_at: LabelsAt = "centre") -> None:
+        self.labels_at: LabelsAt = labels_at
+        """Where batches take labels when they resize them."""
         self.ids: tuple[str, ...] = tuple(table["id"].to_pylist())
         self.official_split: tuple[str, ...] = tuple(table["split"].to_pylist())
         self._images_NSSC = [chunk.to_numpy_ndarray() for chunk in table["image"].chunks]
@@ -61,7 +63,7 @@ class ArrowDataset:
                 f"{folder}: the dataset changed since the run was planned: fingerprint "
                 f"{prepared.fingerprint[:16]} instead of {fingerprint[:16]}"
             )
-        return cls(_mapped(folder, prepared))
+        return cls(_mapped(folder, prepared), labels_at=prepared.labels_at)
 
     def only(self, indices: Sequence[int] | NDArray[np.int64]) -> "ArrowDataset":
         """Return the same dataset, of which nothing but these images can be read."""
@@ -164,6 +166,7 @@ def write_dataset(
             metric=info.metric,
             augmentation=info.augmentation,
             terms=info.terms,
+            labels_at=info.labels_at,
             version=info.version,
             bytes=path.stat().st_size,
             skipped=tuple(skipped),

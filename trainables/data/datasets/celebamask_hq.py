@@ -107,6 +107,7 @@ DATASET = DatasetInfo(
     metric="miou_ledm",
     terms="non-commercial research and education only, to be cited",
     url="https://github.com/switchablenorms/CelebAMask-HQ",
+    version=2,  # 1 took labels at the corners of pixels.
     find=find,
     read=read,
 )

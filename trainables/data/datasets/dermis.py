@@ -48,6 +48,7 @@ DATASET = DatasetInfo(
     metric="jaccard",
     terms="Vision and Image Processing Lab, University of Waterloo: research only, to be cited",
     url="https://uwaterloo.ca/vision-image-processing-lab/research-demos/skin-cancer-detection",
+    version=2,  # 1 took labels at the corners of pixels.
     find=find,
     read=read_photograph,
 )

@@ -37,6 +37,7 @@ DATASET = DatasetInfo(
     augmentation="flips",
     terms="ISIC 2018 challenge: non-commercial (CC BY-NC 4.0), to be cited",
     url="https://challenge.isic-archive.com/data/#2018",
+    version=2,  # 1 took labels at the corners of pixels.
     find=find,
     read=read_photograph,
 )

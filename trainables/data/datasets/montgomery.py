@@ -36,6 +36,7 @@ DATASET = DatasetInfo(
     terms="U.S. National Library of Medicine, to be cited",
     url="https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html#tuberculosis-image-data-sets",
     preprocessing="equalised",
+    version=2,  # 1 took labels at the corners of pixels.
     find=find,
     read=read_lungs,
 )

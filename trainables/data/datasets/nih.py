@@ -38,6 +38,7 @@ DATASET = DatasetInfo(
     terms="NIH Clinical Center: free to use with attribution; masks of XLSor, to be cited",
     url="https://github.com/rsummers11/CADLab/tree/master/Lung_Segmentation_XLSor",
     preprocessing="equalised",
+    version=2,  # 1 took labels at the corners of pixels.
     find=find,
     read=read_lungs,
 )

@@ -34,6 +34,7 @@ DATASET = DatasetInfo(
     metric="jaccard",
     terms="ADDI project: research and education only, to be cited",
     url="https://www.fc.up.pt/addi/ph2%20database.html",
+    version=2,  # 1 took labels at the corners of pixels.
     find=find,
     read=read_photograph,
 )

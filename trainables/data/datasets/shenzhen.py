@@ -7,7 +7,7 @@ Montgomery (`Lung Segmentation/{CXR_png,masks}`).
 
 from pathlib import Path
 
-from trainables.data.info import DatasetInfo, Found
+from trainables.data.info import CROP_MARGIN, DatasetInfo, Found
 from trainables.data.lungs import IMAGE_FOLDERS, read_lungs
 from trainables.data.release import only_folder, paired
 from trainables.data.stand_in import stand_in
@@ -33,8 +33,9 @@ DATASET = DatasetInfo(
     augmentation="border_crop",
     terms="X-rays: U.S. National Library of Medicine, to be cited; masks: CC BY-NC-SA 4.0",
     url="https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html#tuberculosis-image-data-sets",
-    stored_margin=1.125,
     preprocessing="equalised",
+    stored_margin=CROP_MARGIN,
+    version=2,  # 1 took labels at the corners of pixels, and stored 1.125 times the side.
     find=find,
     read=read_lungs,
 )
