@@ -14,6 +14,7 @@ from orchestrator.forecast import CPU, SECONDS_PER_HOUR, Forecast, forecast, gpu
 from orchestrator.frontier import seeds_first
 from orchestrator.hardware import cpu_cores, gpus
 from orchestrator.home import Home
+from orchestrator.parts import data_warnings, parts_by_run, parts_line
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.simulate import Simulation, simulate
 from orchestrator.why import Reason, reasons
@@ -87,6 +88,7 @@ def simulated(costs: Forecast, asked: AskedGpus) -> Simulation:
 
 def to_records(explained: Explained) -> Iterator[dict[str, Any]]:
     """Yield one JSON-ready record per run."""
+    parts = parts_by_run(explained.plan)
     for run in explained.plan.runs:
         seconds = explained.forecast.seconds.get(run.key)
         yield {
@@ -98,6 +100,7 @@ def to_records(explained: Explained) -> Iterator[dict[str, Any]]:
             "source": run.source,
             "target": run.target,
             "seed": run.seed,
+            "parts": parts[run.key].record() if run.key in parts else None,
             "needs": run.needs,
             "reason": str(explained.reasons[run.key]),
             "lacks_weights": None if run.backbone else run.needs_backbone,
@@ -186,6 +189,10 @@ def _footer(explained: Explained) -> Iterator[Text]:
         )
     learned = "measured runs of this home" if costs.learned else "the built-in cost model"
     yield Text(f"forecast from {learned}; none of it has been started", style="dim")
+    if parts := parts_line(plan):
+        yield Text(parts, style="dim")
+    for warning in data_warnings(plan):
+        yield Text(f"look at: {warning}", style="yellow")
     missing = [each.ref.name for each in plan.datasets if not each.prepared]
     if missing:
         yield Text(f"not prepared yet: {', '.join(missing)}", style="dim")

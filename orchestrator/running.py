@@ -14,6 +14,7 @@ from orchestrator.events import OnEvent
 from orchestrator.forecast import CPU, Measured, forecast, gpu_of, peaks, resources
 from orchestrator.hardware import Devices, local_devices
 from orchestrator.home import Home
+from orchestrator.parts import data_warnings, require_parts
 from orchestrator.plan import Plan, require_ready
 from orchestrator.stopping import Say
 from trainables.config import RunSpec
@@ -79,7 +80,10 @@ def ready_plan(make: Callable[[], Plan], home: Home, say: Say) -> Plan:
             info, size = all_datasets()[each.ref.name], each.ref.image_size
             prepare(info, None, home.path, image_size=size, images=each.expected)
         plan = make()
+    require_parts(plan)  # Before what is missing is had for it.
     require_ready(plan)
+    for warning in data_warnings(plan):
+        say(warning)
     _verify(plan, home)
     home.push()
     return plan

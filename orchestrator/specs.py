@@ -23,7 +23,7 @@ from trainables.config import (
     PretrainingConfig,
     RunSpec,
 )
-from trainables.data.info import DatasetInfo
+from trainables.data.info import DatasetInfo, Preprocessing
 from trainables.data.prepared import Prepared, find_prepared, folder_of
 from trainables.methods import Family, Method, all_methods
 from trainables.methods.random_backbone import INSTEAD_OF, STANDS_FOR
@@ -58,6 +58,10 @@ class PlannedDataset:
     """How many its release has, or how many are to be generated."""
     folder: Path | None
     """Where it lies prepared; None if it does not."""
+    preprocessing: Preprocessing = "none"
+    """What was done to its images before they were resized."""
+    classes: tuple[str, ...] = ()
+    """Names by label, the background first."""
 
     @property
     def prepared(self) -> bool:
@@ -219,6 +223,8 @@ def _planned(
         images=found.images if found else wanted,
         expected=wanted,
         folder=folder_of(home, info, size) if home and found else None,
+        preprocessing=(found and found.preprocessing) or info.preprocessing,
+        classes=info.classes,
     )
 
 

@@ -32,6 +32,7 @@ from orchestrator.commands.common import (
 from orchestrator.errors import InputError, require_one_of
 from orchestrator.failures import grouped
 from orchestrator.home import Home, open_home
+from orchestrator.parts import require_parts
 from orchestrator.plan import Plan, load_plan
 from orchestrator.wording import in_short, one_line
 
@@ -216,6 +217,7 @@ def plan(
         allow_random_backbone=random_backbone,
         from_tune=from_tune,
     )
+    require_parts(planned)
     explained = explain(planned, Home(home.expanduser().absolute()), asked)
     simulation = explained.simulation
     if as_json:

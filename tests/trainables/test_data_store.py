@@ -232,7 +232,9 @@ def test_files_are_the_owners_only_whatever_the_umask(folder):
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert modes == dict.fromkeys(["data.arrow", "dataset.json", "verified.json"], 0o600)
+    assert modes == dict.fromkeys(
+        ["contents.json", "data.arrow", "dataset.json", "verified.json"], 0o600
+    )
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 

@@ -101,6 +101,8 @@ class DatasetInfo:
     """Stored side in units of the side that networks see; above 1 where crops are cut from it."""
     labels_at: LabelsAt = "centre"
     """Where labels are taken when they are resized, here and in batches."""
+    official_train: int = 0
+    """Images that the whole release fixes for training; 0 if it fixes none."""
     version: int = 1
     """Raised when `read` or `generate` gives other pixels, so that old files are made again."""
     find: Find | None = None

@@ -49,5 +49,6 @@ def stand_in(real: DatasetInfo, *, classes: tuple[str, ...] | None = None) -> Da
         stored_margin=1.125 if real.stored_margin > 1 else 1.0,
         # As they always were, since the keys of finished runs say so.
         labels_at="corner",
+        official_train=real.official_train,
         generate=generate,
     )

@@ -2,7 +2,7 @@
 
 `data.arrow` is an Arrow IPC file with columns id, split, image and labels; the last two are
 fixed-shape tensors of uint8, uncompressed, so that pixels are read where they lie in the file. It
-comes with `dataset.json`; the folder appears under its name only when both are complete.
+comes with `dataset.json` and `contents.json`; the folder appears under its name only when both are complete.
 
 The fingerprint is over the content and not over the file, so another Arrow version that frames it
 differently makes the same dataset.
@@ -25,9 +25,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainables.data.contents import CONTENTS_FILE
 from trainables.data.errors import DatasetChangedError, DatasetError
-from trainables.data.info import IGNORED, DatasetInfo, LabelsAt, Sample
-from trainables.data.labels import wrong_label
+from trainables.data.info import DatasetInfo, LabelsAt, Sample
+from trainables.data.labels import Tally, wrong_label
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
 from trainables.remembered import remembered
 
@@ -151,8 +152,8 @@ def write_dataset(
     partial.mkdir(parents=True, mode=0o700)
     try:
         path = partial / DATA_FILE
-        pixels = np.zeros(len(info.classes), np.int64)
-        counted = _counted(_checked(samples, info, side), pixels)
+        tally = Tally(len(info.classes))
+        counted = tally.counted(_checked(samples, info, side))
         fingerprint, images = _write(path, info, counted, side)
         prepared = Prepared(
             name=info.name,
@@ -173,8 +174,9 @@ def write_dataset(
             found=found,
             sources=sources,
             preprocessing=info.preprocessing,
-            pixels=tuple(pixels.tolist()),
+            pixels=tuple(tally.pixels_K.tolist()),
         )
+        write_private(partial / CONTENTS_FILE, tally.contents().model_dump_json())
         write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
         _replace(folder, partial)
     finally:
@@ -291,13 +293,6 @@ def _checked(samples: Iterable[Sample], info: DatasetInfo, side: int) -> Iterato
         if wrong := wrong_label(sample.labels_HW, len(info.classes)):
             raise DatasetError(f"{where}: {wrong}")
         last = sample.id
-        yield sample
-
-
-def _counted(samples: Iterable[Sample], pixels: NDArray[np.int64]) -> Iterator[Sample]:
-    """Pass the samples on, and add their pixels of each class to `pixels`."""
-    for sample in samples:
-        pixels += np.bincount(sample.labels_HW.ravel(), minlength=IGNORED + 1)[: len(pixels)]
         yield sample
 
 

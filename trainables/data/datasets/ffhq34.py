@@ -102,6 +102,7 @@ DATASET = DatasetInfo(
     metric="miou_ledm",
     terms="images of FFHQ (CC BY-NC-SA 4.0); annotation by Yandex Research, to be cited",
     url="https://github.com/yandex-research/ddpm-segmentation",
+    official_train=20,
     labels_at="corner",  # As the official code does, with OpenCV's nearest.
     find=find,
     read=read,
