@@ -42,6 +42,7 @@ NEUTRAL = frozenset(
         "compute.deterministic",
         "compute.compile",
         "compute.channels_last",
+        "compute.one_layout",
     }
 )
 

@@ -204,8 +204,16 @@ class ComputeConfig(Frozen):
     """Whether operations have to add up in the same order every time; on CUDA this costs the ADM 4 %."""
     compile: bool = False
     channels_last: bool = False
-    """Memory layout; on an H200 it makes the ADM slower, by 36 % in TF32 and 45 % in bfloat16
-    (`benchmarks/gpu.py`)."""
+    """Memory layout; on an H200 it made the ADM slower, by 36 % in TF32 and 45 % in bfloat16, while its
+    blocks left the layout at every shortcut (`benchmarks/gpu.py`); see `one_layout`."""
+    one_layout: bool = False
+    """Whether an ADM keeps one layout from its first to its last layer, channels-last or not, and
+    computes its head with a multiple of 8 outputs; by default attentions hand on channels-last maps
+    whatever was asked for. Dropout, drawn in the order of memory, then falls on other values."""
+
+
+# Fields of `ComputeConfig` that came after keys had been given: left out of a key at their defaults.
+ADDED_TO_COMPUTE = ("one_layout",)
 
 
 class DatasetRef(Frozen):
@@ -260,7 +268,12 @@ class RunSpec(Frozen):
     @property
     def key(self) -> str:
         """Content key: 16 hexadecimal digits."""
-        return content_key(self.model_dump(mode="json"))
+        content = self.model_dump(mode="json")
+        # What is as it was before it could be told otherwise is the same run under the same key.
+        for name in ADDED_TO_COMPUTE:
+            if content["compute"][name] == ComputeConfig.model_fields[name].default:
+                del content["compute"][name]
+        return content_key(content)
 
     @property
     def without_imagenet(self) -> bool:

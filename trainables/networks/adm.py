@@ -5,6 +5,7 @@ resampling, narrow heads). What has to be set, and what the class leaves to us:
 
 * both residual blocks and resampling use scale-shift normalisation and no strided convolution;
 * the attention of the middle block needs `attn_norm_num_groups`, or silently has no normalisation;
+* its blocks leave the memory layout they are given: `adm_blocks` has the forward that is run;
 * nothing is zero-initialised: the second convolution of every residual block, the projection of
   every attention and the last layer must be, so that a fresh network answers exactly 0.
 
@@ -18,12 +19,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
 from trainables.config import AdmConfig
+from trainables.networks.adm_blocks import (
+    AttentionBlock,
+    ResidualBlock,
+    take_over_blocks,
+    use_one_layout,
+)
 from trainables.networks.base import SegmentationNetwork, without_autocast
 
 GROUPS = 32
@@ -45,6 +50,7 @@ class AdmUNet(SegmentationNetwork):
         _check(config)
         self.config = config
         self.unet = _unet(config, outputs)
+        take_over_blocks(self.unet)
         self.unet.conv_norm_out = _full_precision(self.unet.conv_norm_out)
         last = self.unet.conv_out
         self._set_head(last, last.weight, last.bias)
@@ -59,6 +65,10 @@ class AdmUNet(SegmentationNetwork):
             )
         outputs_BNHW: Tensor = self.unet(images_BCHW, t_B, return_dict=False)[0]
         return outputs_BNHW
+
+    def use_one_layout(self) -> None:
+        super().use_one_layout()
+        use_one_layout(self.unet)
 
     @property
     def num_decoder_blocks(self) -> int:
@@ -140,12 +150,14 @@ def _unet(config: AdmConfig, outputs: int) -> UNet2DModel:
 
 
 def _zero_initialise(unet: UNet2DModel) -> None:
-    layers = [unet.conv_out]
+    layers: list[nn.Conv2d | nn.Linear] = [unet.conv_out]
     for module in unet.modules():
-        if isinstance(module, ResnetBlock2D):
+        if isinstance(module, ResidualBlock):
             layers.append(module.conv2)
-        elif isinstance(module, Attention):
-            layers.append(module.to_out[0])
+        elif isinstance(module, AttentionBlock):
+            projection = module.to_out[0]
+            assert isinstance(projection, nn.Linear)
+            layers.append(projection)
     for layer in layers:
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)

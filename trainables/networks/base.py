@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -22,6 +23,10 @@ class HeadConv2d(nn.Conv2d):
     SNR weights reach 9999, so merely rounding the output to bfloat16 would cost 0.007 of loss at
     t = 0. Everything before it may be reduced.
     """
+
+    multiple = 1
+    """Computed with as many outputs as are a multiple of this, those too many with weights of zero:
+    kernels for channels-last want 8."""
 
     @classmethod
     def holding(cls, layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> HeadConv2d:
@@ -41,7 +46,13 @@ class HeadConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         with without_autocast(input):
-            return super().forward(input.float())
+            missing = -self.out_channels % self.multiple
+            if not missing:
+                return super().forward(input.float())
+            weight = F.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, missing))
+            bias = None if self.bias is None else F.pad(self.bias, (0, missing))
+            padded: Tensor = self._conv_forward(input.float(), weight, bias)
+            return padded[:, : self.out_channels]
 
 
 def _pair(size: tuple[int, ...] | str) -> tuple[int, int]:
@@ -74,6 +85,10 @@ class SegmentationNetwork(nn.Module, ABC):
             images_BCHW: in [-1, 1], noised or not.
             t_B: int64 noise level of each image; networks without a time input ignore it.
         """
+
+    def use_one_layout(self) -> None:
+        """Keep one memory layout from the input to the output, as far as the family can."""
+        self.head.multiple = 8
 
     @property
     def head(self) -> HeadConv2d:
@@ -112,4 +127,7 @@ class SegmentationNetwork(nn.Module, ABC):
         self._set_head(old, old.weight[first:], None if old.bias is None else old.bias[first:])
 
     def _set_head(self, layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> None:
-        self.set_submodule(self.HEAD, HeadConv2d.holding(layer, weight, bias))
+        head = HeadConv2d.holding(layer, weight, bias)
+        if isinstance(self.get_submodule(self.HEAD), HeadConv2d):
+            head.multiple = self.head.multiple
+        self.set_submodule(self.HEAD, head)

@@ -20,6 +20,8 @@ class TrainingNetwork:
         self._bf16 = compute.precision == "bf16"
         self._layout = torch.channels_last if compute.channels_last else torch.contiguous_format
         network.to(memory_format=self._layout)
+        if compute.one_layout:
+            network.use_one_layout()
         self._network = torch.compile(network) if compute.compile else network
 
     def __call__(self, images_BCHW: Tensor, t_B: Tensor) -> Tensor:
