@@ -22,8 +22,8 @@ from orchestrator.forecast import Resources, resources
 from orchestrator.nodes import Demand, kept_off
 from orchestrator.stopping import StopFlag
 from orchestrator.sweep import Sweep
+from orchestrator.worker import proven_trainable, slots
 from trainables.config import RunSpec
-from trainables.tune_adapter import RunTrainable
 
 Needs = Callable[[RunSpec], Resources]
 
@@ -70,6 +70,8 @@ class _Dependencies(_OfThisProcess, Searcher):  # type: ignore[misc]
             needed = self._needs(RunSpec.model_validate(config["spec"]))
             self._taken[trial_id] = needed.gpus if self._on_gpus else needed.cpus
             self._waiting.add(trial_id)
+            bundle = {"CPU": needed.cpus, "GPU": needed.gpus}
+            config["slots"] = [bundle, kept_off(config["avoid"], needed)]
         return config
 
     def started(self, trial_id: str) -> None:
@@ -139,23 +141,14 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
     """Run a sweep to its end, or until it has drained; Tune's own files go into `folder`."""
     # Tune ends by listing every attempt that failed; the sweep tells which runs did in the end.
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-    # Tune pickles what these are closed over, so not the sweep.
     gpu_gb, peaks = sweep.devices.gpu_gb, sweep.devices.peaks
 
     def needs(spec: RunSpec) -> Resources:
         return resources(spec, gpu_gb=gpu_gb, measured=peaks)
 
-    def slots(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        needed = needs(RunSpec.model_validate(config["spec"]))
-        off = kept_off(config["avoid"], needed)
-        bundle = {"CPU": needed.cpus, "GPU": needed.gpus}
-        return tune.PlacementGroupFactory(
-            [bundle], **({"bundle_label_selector": [off]} if off else {})
-        )
-
     dependencies = _Dependencies(sweep, needs)
     tuner = tune.Tuner(
-        tune.with_resources(RunTrainable, slots),
+        tune.with_resources(proven_trainable(), slots),
         tune_config=tune.TuneConfig(
             num_samples=-1,
             search_alg=dependencies,

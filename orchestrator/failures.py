@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Kind = Literal["diverged", "bad_data", "out_of_memory", "error", "worker_lost", "preempted"]
+Kind = Literal[
+    "diverged", "bad_data", "out_of_memory", "error", "worker_lost", "preempted", "other_code"
+]
 
 # The same run would fail in the same way again: it is deterministic, and its data is what it is.
 PERMANENT: frozenset[Kind] = frozenset({"diverged", "bad_data"})

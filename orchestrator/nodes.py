@@ -23,11 +23,14 @@ class NodeRecord:
         """Keys of the runs that failed on a node since one last succeeded there."""
         self._failed_on: defaultdict[str, set[str]] = defaultdict(set)
         """Nodes on which a run failed, by key."""
+        self._unfit: set[str] = set()
+        """Nodes that cannot run anything of this sweep."""
 
     @property
     def avoided(self) -> frozenset[str]:
         """The nodes on which one run after another failed."""
-        return frozenset(n for n, keys in self._failed.items() if len(set(keys)) >= IN_A_ROW)
+        in_a_row = {n for n, keys in self._failed.items() if len(set(keys)) >= IN_A_ROW}
+        return frozenset(in_a_row | self._unfit)
 
     def succeeded(self, node: str) -> None:
         """Note that a run ended well on a node."""
@@ -39,6 +42,12 @@ class NodeRecord:
         self._failed[node].append(key)
         self._failed_on[key].add(node)
         return node in self.avoided and not before
+
+    def unfit(self, node: str) -> bool:
+        """Note that nothing of this sweep can run on a node; return whether that is news."""
+        news = node not in self._unfit
+        self._unfit.add(node)
+        return news
 
     def failed_on(self, key: str) -> frozenset[str]:
         """Return the nodes on which a run failed."""

@@ -127,7 +127,10 @@ def versions() -> dict[str, str]:
             # Builds for a GPU and without one may share a cluster.
             found[name] = importlib.metadata.version(name).partition("+")[0]
     code = provenance()
-    return {**found, **{name: code[name] for name in ("commit", "changes") if name in code}}
+    return {
+        **found,
+        **{name: code[name] for name in ("commit", "changes", "code") if name in code},
+    }
 
 
 def problems_of(

@@ -7,6 +7,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from trainables.code import code_hash
+
 SOURCES = Path(__file__).parents[1]
 PACKAGES = ("orchestrator", "trainables", "search_spaces")
 HEX_DIGITS = 12
@@ -14,8 +16,8 @@ HEX_DIGITS = 12
 
 @cache
 def provenance() -> dict[str, str]:
-    """Return the version of hdsweep and, in a git checkout, its commit and a hash of its changes."""
-    found = {"hdsweep": _version()}
+    """Return version and hash of hdsweep's code; in a git checkout, commit and a hash of changes."""
+    found = {"hdsweep": _version(), "code": code_hash()}
     commit = _git("rev-parse", "HEAD")
     if commit:
         found["commit"] = commit

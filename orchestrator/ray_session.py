@@ -157,8 +157,25 @@ def _init(folder: Path, workers: int) -> None:
             log_to_driver=False,
             logging_level="ERROR",
             object_store_memory=OBJECT_STORE_BYTES,
+            job_config=_without_paths(),
             _temp_dir=str(folder),
         )
+
+
+def _without_paths() -> Any:
+    """Return the configuration of a job whose workers look for modules where this process does.
+
+    Ray puts the working directory of the driver, and its script's, before all else on the path of
+    its workers, unless there is a directory that it sent there itself. What happens to lie in them is
+    no part of a sweep.
+    """
+    from ray.job_config import JobConfig
+
+    class WithoutPaths(JobConfig):  # type: ignore[misc]
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return WithoutPaths()
 
 
 @contextlib.contextmanager
@@ -188,7 +205,12 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            job_config=_without_paths(),
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         hint = "start one with `ray start --head`, or leave `--address` out"

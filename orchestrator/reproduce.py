@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 RESULT, WEIGHTS = "result.json", "weights.safetensors"
-CODE = ("hdsweep", "commit", "changes")
+CODE = ("hdsweep", "commit", "changes", "code")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def reproduce(
     Raises:
         InputError: if the dataset, the weights or the pretraining that it started from are gone.
     """
-    from trainables.execute import environment, execute
+    from trainables.execute import execute
     from trainables.loop import Places
 
     stored = store.finished()[key]
@@ -152,9 +152,19 @@ def reproduce(
         key=key,
         label=stored.tags.get("mlflow.runName", key),
         drift=_drift(before, again.metrics, places.artifacts),
-        environment=_differences(before["environment"], environment(places.device)),
+        environment=_environment(before, places.artifacts),
         metrics=again.metrics,
     )
+
+
+def _environment(before: Mapping[str, Any], artifacts: Path) -> dict[str, tuple[object, object]]:
+    """Return what differs in versions, hardware and code; of the code, where that was recorded."""
+    now = json.loads((artifacts / RESULT).read_text())
+    found = _differences(before["environment"], now["environment"])
+    if "code" in before:
+        ours = [{f"code of {k}": v for k, v in each["code"].items()} for each in (before, now)]
+        found |= _differences(*ours)
+    return found
 
 
 def _drift(

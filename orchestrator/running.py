@@ -17,6 +17,7 @@ from orchestrator.home import Home
 from orchestrator.parts import data_warnings, require_parts
 from orchestrator.plan import Plan, require_ready
 from orchestrator.stopping import Say
+from trainables.code import code_hash
 from trainables.config import RunSpec
 from trainables.data.datasets import all_datasets
 
@@ -40,8 +41,9 @@ class Outcome:
         """0 done, 1 some runs failed or were left for want of budget, 130 interrupted."""
         if self.result.interrupted:
             return 130
-        whole = not (self.result.failed or self.result.blocked) and self.result.within_budget
-        return 0 if whole else 1
+        result = self.result
+        left = result.failed or result.blocked or result.halted or not result.within_budget
+        return int(bool(left))
 
     def summary(self) -> dict[str, Any]:
         """Return the counts for machines."""
@@ -70,6 +72,7 @@ def ready_plan(make: Callable[[], Plan], home: Home, say: Say) -> Plan:
     Raises:
         InputError: if a dataset or a weight file is missing, or a dataset changed on disk.
     """
+    code_hash()  # As it is now, which is what workers are held to.
     plan = make()
     missing = [each for each in plan.datasets if each.ref.generated and not each.prepared]
     if missing:

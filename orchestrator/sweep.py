@@ -25,6 +25,7 @@ from orchestrator.preflight import require_alike
 from orchestrator.ray_session import ray_session
 from orchestrator.stopping import Say, StopFlag, stopped_by_signals
 from orchestrator.store import DamagedResultError, Store, StoredRun
+from trainables.code import method_hash
 from trainables.config import LedmConfig, RunSpec
 from trainables.history import Point
 
@@ -48,6 +49,8 @@ class SweepResult:
     interrupted: bool = False
     within_budget: bool = True
     """False if runs were left because the budget might not have sufficed for them."""
+    halted: str = ""
+    """Why nothing more was started, if workers have other code than the driver."""
 
 
 Order = Literal["seeds-first", "longest-first"]
@@ -122,6 +125,10 @@ class Sweep:
         """Attempts that have told of an update."""
         self._stuck: dict[tuple[str, str], set[str]] = {}
         """Keys of the runs of a method that failed for good in one way: method and fingerprint."""
+        self._method_codes = {
+            run.key: method_hash(run.spec.task, run.code) for run in runs if run.code is not None
+        }
+        """Hashes of the files of tasks of the user's own, by key."""
         self.result = SweepResult(planned=len(runs))
         waiting = []
         for run in runs:
@@ -148,9 +155,14 @@ class Sweep:
     @property
     def over(self) -> bool:
         """Whether nothing will be started any more."""
-        if self._out_of_budget and not self._attempts:
+        if self._ends and not self._attempts:
             return True
         return self._frontier.exhausted or self._stop.draining
+
+    @property
+    def _ends(self) -> bool:
+        """Whether nothing is started any more, though there is more to do."""
+        return self._out_of_budget or bool(self.result.halted)
 
     def wanted(self) -> Iterator[RunSpec]:
         """Yield the specs of what runs, then of what could."""
@@ -161,7 +173,7 @@ class Sweep:
 
         None if no run is ready just now.
         """
-        run = None if self._out_of_budget else self._frontier.take()
+        run = None if self._ends else self._frontier.take()
         if run is None:
             return None
         if self._budget is not None and not self._budget.admits(run.key):
@@ -251,6 +263,9 @@ class Sweep:
         self.after_finish(run, stored)
 
     def _failed(self, trial_id: str, failure: Failure) -> None:
+        if failure.kind == "other_code":
+            self._refused(trial_id, failure)
+            return
         note = self._blame(trial_id, failure)
         run, attempt = self._let_go(trial_id)
         self._store.fail(run.key, attempt, failure)
@@ -266,6 +281,23 @@ class Sweep:
         if self.STOPS_METHODS and failure.kind == "error":
             self._stop_methods(run, failure)
         self.after_failure(run, failure)
+
+    def _refused(self, trial_id: str, failure: Failure) -> None:
+        """Keep off a node that has other code than the driver; if that is not enough, end."""
+        node = self._node_of.pop(trial_id, "")
+        run, attempt = self._let_go(trial_id)
+        self._store.fail(run.key, attempt, failure)
+        self._frontier.put_back(run.key)
+        self._tries[run.key] -= 1
+        if self.joins_cluster and node and self._nodes.unfit(node):
+            self.result.avoided_nodes.append(name_of(node))
+            why = f"{failure.message}; node {name_of(node)} is avoided from now on"
+        else:
+            why = self.result.halted = (
+                f"{failure.message}: it was changed while the sweep ran. What runs is finished, "
+                "and the same command goes on with the code as it is now"
+            )
+        self._tell("retrying", run, attempt=attempt.number, message=why)
 
     def _blame(self, trial_id: str, failure: Failure) -> str:
         """Hold a failure against its node, if it can be the node's; return what is to be told of it."""
@@ -355,6 +387,7 @@ class Sweep:
             "avoid": sorted(self._nodes.avoided | self._nodes.failed_on(run.key)),
             "log": self._named(attempt.log),
             "stop_file": self._named(self._stop.file),
+            "method_code": self._method_codes.get(run.key),
             "checkpoint_seconds": self._options.checkpoint_seconds,
             "report_seconds": self._options.report_seconds,
         }

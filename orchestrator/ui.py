@@ -32,6 +32,8 @@ ENVIRONMENT = {
     # Its job runner is for features that need a language model, and starts processes of its own.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # What lies in the working directory is not imported.
+    "PYTHONSAFEPATH": "1",
 }
 
 

@@ -18,6 +18,7 @@ import torch
 
 from trainables import checkpoint
 from trainables.atomic_files import write_atomically
+from trainables.code import code_hash, method_hash
 from trainables.config import RunSpec
 from trainables.energy import gpu_joules
 from trainables.gpu_memory import begin_peak, peak_gb
@@ -64,6 +65,8 @@ class Session:
         attempt: int = 1,
         checkpoint_seconds: float | None = None,
         on_saved: Callable[[], None] = lambda: None,
+        code: str | None = None,
+        method_code: str | None = None,
     ) -> None:
         """Build the run and go on from its newest whole checkpoint, if there is one.
 
@@ -74,10 +77,17 @@ class Session:
             checkpoint_seconds: wall time between checkpoints, chosen from what one costs by default;
                 changes no result.
             on_saved: called after each checkpoint, and part of its cost.
+            code: hash of the code that this process was proven to run, for the record; that on disk
+                by default.
+            method_code: hash of the files of a task of the user's own, as the run was planned with.
+
+        Raises:
+            ValueError: if those files are others now.
         """
         task = load(
             spec.task, places.code
         )  # Its imports take seconds, once per process: no part of the run.
+        self._code = {"hdsweep": code or code_hash(), **_method_code(spec, places, method_code)}
         self._started = time.monotonic()
         self._attempt, self._on_saved = attempt, on_saved
         self._fixed_interval = checkpoint_seconds
@@ -179,6 +189,7 @@ class Session:
             "history": [[p.name, p.step, p.value, p.time_ms] for p in run.history],
             "artifacts": _manifest(folder),
             "environment": environment(run.places.device),
+            "code": self._code,
         }
         text = json.dumps(record, indent=1, allow_nan=False)
         write_atomically(folder / RESULT_FILE, text.encode())
@@ -233,6 +244,18 @@ def environment(device: str) -> dict[str, Any]:
         "node": platform.node(),
         **{name: version(name) for name in ("torch", "torchvision", "diffusers", "transformers")},
     }
+
+
+def _method_code(spec: RunSpec, places: Places, planned: str | None) -> dict[str, str]:
+    """Return the hash of the files of a task of the user's own, by a name; nothing for others.
+
+    Raises:
+        ValueError: if they are not those that were planned with.
+    """
+    found = None if places.code is None else method_hash(spec.task, places.code)
+    if planned is not None and found != planned:
+        raise ValueError(f"files of `{spec.task}` changed since it was planned: run again")
+    return {} if found is None else {"method": found}
 
 
 def _continued(spec: RunSpec, folder: Path) -> dict[str, Any] | None:

@@ -35,7 +35,8 @@ def load(task: str, code: Path | None = None) -> type[Run]:
 
     Raises:
         KeyError: if `task` is neither registered nor of the form `module:Class`.
-        ValueError: if the user's file is not the one that the task was planned with.
+        ValueError: if the user's file is not the one that the task was planned with, or another
+            module has its name.
     """
     path = task if ":" in task else TASKS[task]
     path, _, planned = path.partition("@")
@@ -43,8 +44,11 @@ def load(task: str, code: Path | None = None) -> type[Run]:
         if versioned(path, code) != task:
             raise ValueError(f"{_file(path, code)} changed since `{path}` was planned: run again")
         import_from(code)
-    module, _, attribute = path.partition(":")
-    loaded: type[Run] = getattr(import_module(module), attribute)
+    name, _, attribute = path.partition(":")
+    module = import_module(name)
+    if code is not None and planned and not _same(module.__file__, _file(path, code)):
+        raise ValueError(f"the module name `{name}` is taken by {module.__file__}")
+    loaded: type[Run] = getattr(module, attribute)
     return loaded
 
 
@@ -60,6 +64,10 @@ def import_from(folder: Path) -> None:
     """Let modules be imported from a folder, after everything that is installed."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+
+def _same(one: str | None, other: Path) -> bool:
+    return one is not None and Path(one).samefile(other)
 
 
 def _file(task: str, code: Path) -> Path:

@@ -65,6 +65,7 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         pretrained, backbone: as in `Places`, where the spec needs them.
         home: folder or object store that machines share; places, log and stop_file are relative to it.
         attempt, report_seconds, checkpoint_seconds, log: optional.
+        code, method_code: optional; as a `Session` takes them.
         stop_file: optional; while it exists, every result comes with a checkpoint, as it does once
             this machine is about to be taken away.
 
@@ -131,6 +132,8 @@ class RunTrainable(Trainable):  # type: ignore[misc]
                 attempt=config.get("attempt", 1),
                 checkpoint_seconds=config.get("checkpoint_seconds"),
                 on_saved=self._staging.saved,
+                code=config.get("code"),
+                method_code=config.get("method_code"),
             )
 
     def _places(self, spec: RunSpec) -> Places:

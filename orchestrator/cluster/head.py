@@ -173,7 +173,7 @@ class Head:
     def _script(self, verb: str, arguments: Mapping[str, Any]) -> str:
         """Return the command of a shell that asks `on_head`."""
         asked = shlex.join([verb, json.dumps(arguments)])
-        python = f"{self._cluster.commands}python -m orchestrator.cluster.on_head"
+        python = f"{self._cluster.commands}python -P -m orchestrator.cluster.on_head"
         # The first lines of .bashrc hold what the cluster file put there, such as HDSWEEP_HOME.
         script = f"source ~/.bashrc >/dev/null 2>&1; RAY_AUTH_MODE=token exec {python} {asked}"
         return f"bash --login -c {shlex.quote(script)}"

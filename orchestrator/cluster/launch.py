@@ -145,7 +145,7 @@ def _ray(cluster: Cluster, verb: str, *options: str) -> int:
     if cluster.is_local:
         # With version 2, one of two workers never joined (Ray 2.60).
         environment["RAY_UP_enable_autoscaler_v2"] = "0"
-    launcher = [sys.executable, "-m", "ray.scripts.scripts", verb, "-y", *options]
+    launcher = [sys.executable, "-P", "-m", "ray.scripts.scripts", verb, "-y", *options]
     done = subprocess.run(
         [*launcher, "--log-style=pretty", str(cluster.file)],
         check=False,

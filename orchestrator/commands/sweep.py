@@ -313,5 +313,7 @@ def _tell_failures(plan: Plan, result: Any) -> None:
         say(
             f"the budget may not suffice for more: {left} runs left; the same command with more goes on"
         )
+    if result.halted:
+        say(result.halted)
     if result.interrupted:
         say(INTERRUPTED)

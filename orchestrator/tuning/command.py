@@ -81,7 +81,10 @@ def search_and_answer(
         write_answer(home.path, search.name, _for_studies(answer))
         folder = Record(search, store).folder
         write_pages(answer, ledger, folder)
-        Record(search, store).end(complete=not sweep.result.interrupted)
+        complete = not (sweep.result.interrupted or sweep.result.halted)
+        Record(search, store).end(complete=complete)
+    if sweep.result.halted:
+        say(sweep.result.halted)
     if sweep.result.interrupted:
         say(INTERRUPTED)
     text = "\n".join([*findings(answer), f"files of the answer: {folder}"])
@@ -92,7 +95,7 @@ def search_and_answer(
         "reused": sweep.result.reused,
         "interrupted": sweep.result.interrupted,
     }
-    return TuneOutcome(record, text, 130 if sweep.result.interrupted else 0)
+    return TuneOutcome(record, text, 130 if sweep.result.interrupted else int(not complete))
 
 
 def _for_studies(answer: Answer) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class TuningSweep(Sweep):
     @property
     def over(self) -> bool:
         """Whether nothing will be started any more."""
-        if self._stop.draining:
+        if self._stop.draining or (self.result.halted and not self._attempts):
             return True
         while not self._open and self._ask():
             pass  # A trial all of whose runs are stored is over as soon as it is asked for.
@@ -300,9 +300,10 @@ def run_search(
             run_experiment(sweep, "tune", stop, folder)
     sweep.result.interrupted = stop.draining
     sweep.result.seconds = time.monotonic() - started
-    if not stop.draining:
+    complete = not (stop.draining or sweep.result.halted)
+    if complete:
         store.remove_folder(home.path / "tuning" / "states")
-    record.end(complete=not stop.draining)
+    record.end(complete=complete)
     return sweep
 
 

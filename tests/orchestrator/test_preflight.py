@@ -44,6 +44,10 @@ def test_a_node_like_the_others_is_fine():
         ({"datasets": {}}, "the dataset ph2-256 is missing there"),
         ({"datasets": {"ph2-256": "abd"}}, "the dataset ph2-256 is another there"),
         (
+            {"versions": {**GOOD.versions, "code": "0123456789ab"}},
+            "code is 0123456789ab there, none on the driver's machine",
+        ),
+        (
             {"versions": {"python": "3.11.7", "torch": "2.14.1"}},
             "torch is 2.14.1 there, 2.15.0 on the driver's machine",
         ),

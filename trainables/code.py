@@ -1,0 +1,137 @@
+"""Which code runs here, so that two processes can prove to each other that they run the same.
+
+The code is what lies on disk, by file; a process that is asked later than it imported a file may run
+what the file was before. `Proof` therefore looks at what was imported right after it was.
+"""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.abc import Traversable
+from importlib.resources import files
+from pathlib import Path
+
+PACKAGE = __name__.partition(".")[0]
+SUFFIXES = (".py", ".pyc", ".so", ".toml")
+HEX_DIGITS = 12
+PYC_HEADER_BYTES = 16  # When and from what it was compiled: no part of what it does.
+
+
+class OtherCodeError(Exception):
+    """This process runs other code than the one that asked it to."""
+
+
+@cache
+def manifest() -> Mapping[str, str]:
+    """Return a hash of each file of this package by its path in it, as when first asked."""
+    return {name: _hash(file.read_bytes(), name) for name, file in _files(files(PACKAGE))}
+
+
+@cache
+def code_hash() -> str:
+    """Return a hash of this package, as when first asked: 12 hexadecimal digits."""
+    return _joint(manifest())
+
+
+def method_hash(task: str, folder: Path) -> str | None:
+    """Return a hash of the files that a task of the user's own is made of; None for installed ones.
+
+    Its module, and the modules beside it that one of them imports: 12 hexadecimal digits.
+
+    Args:
+        task: `module:Class`, with or without the hash of the module's file.
+        folder: where the module lies.
+    """
+    found: dict[str, str] = {}
+    waiting = [task.partition(":")[0]]
+    while waiting:
+        name = waiting.pop()
+        for file in _beside(name, folder):
+            relative = file.relative_to(folder).as_posix()
+            if relative not in found:
+                content = file.read_bytes()
+                found[relative] = _hash(content, relative)
+                waiting += _imported(content)
+    return _joint(found) if found else None
+
+
+class Proof:
+    """Shows that what this process has imported of this package is what another process has."""
+
+    def __init__(self, theirs: Mapping[str, str]) -> None:
+        """Take the `manifest` of the other process."""
+        self._theirs, self._proven = theirs, set[str]()
+
+    def check(self) -> None:
+        """Look at what was imported since the last time.
+
+        Raises:
+            OtherCodeError: if a file is not the same, named in one line.
+        """
+        loaded = [name for name in sys.modules if name.split(".", 1)[0] == PACKAGE]
+        for name in sorted(set(loaded) - self._proven):
+            path = _path_of(name)
+            if path is not None and _now(path) != self._theirs.get(path):
+                raise OtherCodeError(f"{PACKAGE}/{path} is not the driver's")
+            self._proven.add(name)
+
+
+def _files(folder: Traversable, above: str = "") -> Iterator[tuple[str, Traversable]]:
+    for each in sorted(folder.iterdir(), key=lambda each: each.name):
+        if each.name.startswith((".", "__pycache__")):
+            continue
+        if each.is_dir():
+            yield from _files(each, f"{above}{each.name}/")
+        elif each.name.endswith(SUFFIXES) and each.is_file():
+            yield above + each.name, each
+
+
+def _path_of(module: str) -> str | None:
+    """Return the file of an imported module, below the package; None if it has none."""
+    origin = getattr(getattr(sys.modules[module], "__spec__", None), "origin", None)
+    if origin is None:
+        return None
+    parts = module.split(".")[1:]
+    name = Path(origin).name
+    is_package = name.partition(".")[0] == "__init__"
+    return "/".join([*(parts if is_package else parts[:-1]), name])
+
+
+def _now(path: str) -> str | None:
+    try:
+        return _hash(files(PACKAGE).joinpath(*path.split("/")).read_bytes(), path)
+    except OSError:
+        return None
+
+
+def _hash(content: bytes, name: str) -> str:
+    content = content[PYC_HEADER_BYTES:] if name.endswith(".pyc") else content
+    return hashlib.sha256(content).hexdigest()[:HEX_DIGITS]
+
+
+def _joint(hashes: Mapping[str, str]) -> str:
+    lines = "".join(f"{name} {hashes[name]}\n" for name in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()[:HEX_DIGITS]
+
+
+def _beside(module: str, folder: Path) -> Sequence[Path]:
+    """Return the files in `folder` that importing a module may run."""
+    top = module.split(".", 1)[0]
+    if (folder / top / "__init__.py").is_file():
+        return sorted((folder / top).rglob("*.py"))
+    return [file] if (file := folder / f"{top}.py").is_file() else []
+
+
+def _imported(source: bytes) -> Iterator[str]:
+    """Yield the modules that a source names in its imports; none if it cannot be read."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
