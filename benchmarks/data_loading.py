@@ -43,7 +43,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         written = write(Path(folder), arguments)
         command = [sys.executable, __file__, *sys.argv[1:], "--measure", folder]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            command, check=True, capture_output=True, encoding="utf-8", errors="replace"
+        )
     figures = {**written, **json.loads(done.stdout.splitlines()[-1])}
     keep("data_loading", figures, dry_run=arguments.dry_run)
 
@@ -140,7 +142,7 @@ def seconds_per_update() -> float:
 
 def private() -> int:
     """Return the memory of this process that no other shares."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
     # Clean pages of the file are the page cache: given back whenever somebody needs them.
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) * 1024
 

@@ -38,7 +38,7 @@ def main() -> None:
         # Preparing the data and the weights has its own peak, which is not LEDM's.
         subprocess.run([*command, "--prepare"], check=True)
         subprocess.run(command, check=True)
-        figures = json.loads((Path(folder) / "figures.json").read_text())
+        figures = json.loads((Path(folder) / "figures.json").read_text(encoding="utf-8"))
     keep("ledm_memory", figures, dry_run=arguments.dry_run)
 
 
@@ -84,7 +84,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "seconds_features": round(ready - started, 1),
         "seconds_iterations": round(trained - ready, 1),
     }
-    (Path(arguments.measure) / "figures.json").write_text(json.dumps(figures))
+    (Path(arguments.measure) / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
 def peak() -> int:

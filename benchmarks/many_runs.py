@@ -37,7 +37,10 @@ def main() -> None:
     seeds = -(-(arguments.runs - PRETRAININGS) // CELLS)
     with tempfile.TemporaryDirectory() as folder:
         study, home = Path(folder) / "many.toml", Path(folder) / "home"
-        study.write_text(TABLE2.read_text().replace(THREE, f"seeds = {list(range(seeds))}"))
+        study.write_text(
+            TABLE2.read_text(encoding="utf-8").replace(THREE, f"seeds = {list(range(seeds))}"),
+            encoding="utf-8",
+        )
         plan = load_plan(str(study), scale="smoke", home=home)
         started = time.monotonic()
         fill(plan, home)
@@ -70,7 +73,7 @@ def fill(plan: Plan, folder: Path) -> None:
 
 def leave(run: PlannedRun, artifacts: Path) -> None:
     """Leave what a worker leaves, with made-up numbers."""
-    (artifacts / "spec.json").write_text(run.spec.model_dump_json())
+    (artifacts / "spec.json").write_text(run.spec.model_dump_json(), encoding="utf-8")
     metrics = {}
     if not run.pretraining:
         each = made_up_counts(run)
@@ -100,7 +103,7 @@ def leave(run: PlannedRun, artifacts: Path) -> None:
         "artifacts": files,
         "environment": {"python": "3", "device": "cpu"},
     }
-    (artifacts / "result.json").write_text(json.dumps(result))
+    (artifacts / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def made_up_counts(run: PlannedRun) -> list:

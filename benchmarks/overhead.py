@@ -52,10 +52,19 @@ def hdsweep(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     options = ["--home", str(home), "--workers", str(arguments.workers), "--progress", "none"]
     rows = ["--methods", arguments.methods, "--json"]
     started = time.time()
-    done = subprocess.run([*command, *options, *rows], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, *options, *rows],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     whole = time.time() - started
     summary = json.loads(done.stdout.splitlines()[-1])
-    results = [json.loads(p.read_text()) for p in home.glob("artifacts/*/artifacts/result.json")]
+    results = [
+        json.loads(p.read_text(encoding="utf-8"))
+        for p in home.glob("artifacts/*/artifacts/result.json")
+    ]
     training = sum(result["seconds"] for result in results)
     return overhead(summary["seconds"], training, summary["finished"], arguments.workers, whole)
 

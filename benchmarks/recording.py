@@ -27,7 +27,7 @@ def keep(name: str, figures: Mapping[str, Any], *, dry_run: bool) -> None:
     print(text)
     if not dry_run:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(f"{text}\n")
+        (RESULTS / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def today() -> str:
@@ -37,6 +37,6 @@ def today() -> str:
 
 def hardware() -> str:
     """Return what the figures depend on, without the name of the machine."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line for line in lines if line.startswith("model name")), "")
     return f"{model.partition(':')[2].strip() or platform.machine()}, {os.cpu_count()} cores"

@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parsed()
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "lambda_grid.py"
-        space.write_text(SPACE.format(count=VALUES, last=VALUES - 1))
+        space.write_text(SPACE.format(count=VALUES, last=VALUES - 1), encoding="utf-8")
         # A home of its own for each, so that none profits from what another trained.
         grid = tune(
             str(space),
@@ -74,7 +74,8 @@ def tune(space: str, home: Path, arguments: argparse.Namespace, *more: str) -> d
         [*command, *told, *more, "--home", str(home), "--json"],
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     found = json.loads(done.stdout.splitlines()[-1])
     kept = ("trials", "complete", "pruned", "best", "value", "spread", "updates", "seconds")

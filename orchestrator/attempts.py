@@ -39,7 +39,7 @@ def read_result(
             before it was carried there, and whoever reads it hashes it again.
     """
     try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_text())
+        result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         whole = result["key"] == key and all(
             _is_whole(folder / name, record, elsewhere)
             for name, record in result["artifacts"].items()

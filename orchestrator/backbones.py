@@ -88,7 +88,7 @@ def note_origin(path: Path, source_sha256: str, *, from_publisher: bool) -> None
         "source": source_sha256,
         "from_publisher": from_publisher,
     }
-    _note(path).write_text(json.dumps(noted, indent=1) + "\n")
+    _note(path).write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
 
 
 def origin_of(backbone: Backbone, path: Path) -> Origin:

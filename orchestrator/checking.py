@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import InputError, UnknownNameError
+from trainables.user_text import UserTextError, read_user_text
 
 Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -23,6 +24,7 @@ Loc = tuple[int | str, ...]
 # Constants and what the planner fills in: part of a run's value, nothing that a user writes.
 NOT_WRITTEN = frozenset({"family", "kind", "backbone_sha256"})
 
+LARGEST_FILE = 2**20  # Bytes of TOML; a study has a few thousand.
 LONGEST_SHOWN = 60  # Characters of a wrong value that an error repeats.
 
 
@@ -49,13 +51,17 @@ def read_toml(path: Path, *, what: str) -> Tree:
         InputError: if the file cannot be read, or is not TOML; the message has the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        tree = tomllib.loads(read_user_text(path, largest=LARGEST_FILE))
+        flat(tree)
+    except UserTextError as error:
+        raise InputError(f"{what} {path} is {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{what} {path} is nested more deeply than any setting") from error
+    except ValueError as error:  # A number of thousands of digits is none of TOML's own errors.
         raise InputError(f"{what} {path} is not TOML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path} is not UTF-8 text: {error.reason}") from error
     except OSError as error:
         raise InputError(f"cannot read {what} {path}: {error.strerror}") from error
+    return tree
 
 
 def find_file(name: str, folder: Path, *, kind: str, beside: Path | None = None) -> Path:
@@ -90,13 +96,23 @@ def check(model: type[Model], raw: Tree, place: Place) -> Model:
         InputError: if a value is not allowed there, or a required key is missing.
     """
     _refuse_what_is_not_written(model, raw, place)
-    text = json.dumps(_with_none(raw), default=str)
+    text = _as_json(raw, place)
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         # Unknown keys first: a misspelt key is also a missing one, and only the former helps.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise _explained(model, errors[0], place) from error
+
+
+def _as_json(raw: Tree, place: Place) -> str:
+    """Return a tree as JSON, in which a number has as many digits as Python prints."""
+    for path, value in flat(raw).items():
+        try:
+            json.dumps(value, default=str)
+        except ValueError as error:
+            raise InputError(f"`{path}` has too many digits, in {place}") from error
+    return json.dumps(_with_none(raw), default=str)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,10 +3,13 @@
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
 
+from orchestrator.checking import LONGEST_SHOWN
 from orchestrator.commands import (
     cluster,
     compare,
@@ -19,10 +22,34 @@ from orchestrator.commands import (
     upkeep,
     weights,
 )
-from orchestrator.commands.common import say
-from orchestrator.errors import HdsweepError
+from orchestrator.commands.common import put, say
+from orchestrator.errors import HdsweepError, InputError
+from orchestrator.streams import make_robust, require_utf8, require_written, speak_utf8
+
+
+class _Verbs(TyperGroup):
+    """Tells a number that cannot be taken as every other error is told: in one line that has it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise _refused(error, error.__cause__) from error
+            raise
+
+
+def _refused(error: typer.BadParameter, cause: ValidationError) -> InputError:
+    found = cause.errors()[0]
+    option: Any = error.param
+    ends = f"from {option.min} to {option.max}"
+    kind = "a whole number" if found["type"].startswith("int") else "a number"
+    wanted = found["msg"] if option.min is None else f"must be {kind} {ends}"
+    return InputError(f"{option.opts[0]} {str(found['input'])[:LONGEST_SHOWN]}: {wanted}")
+
 
 app = typer.Typer(
+    cls=_Verbs,
     name="hdsweep",
     help="Sweeps of hybrid diffusion pretraining and label-efficient fine-tuning.",
     no_args_is_help=True,
@@ -47,8 +74,14 @@ app.add_typer(cluster.app, name="cluster")
 
 def main() -> None:
     """Run the command and leave with its exit status; an error is one clear line."""
+    speak_utf8()
+    make_robust()
     try:
-        app(standalone_mode=True)
+        require_utf8((*sys.argv, os.environ.get("HDSWEEP_HOME", "")))
+        try:
+            app(standalone_mode=True)
+        finally:
+            require_written()
     except HdsweepError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)
@@ -63,7 +96,7 @@ def _version(
     show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if show:
-        typer.echo(version("hdsweep"))
+        put(version("hdsweep"))
         raise typer.Exit
 
 

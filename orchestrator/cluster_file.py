@@ -15,6 +15,7 @@ import yaml
 
 from orchestrator.errors import InputError
 from orchestrator.ray_token import TOKEN
+from trainables.user_text import UserTextError, read_user_text
 
 LARGEST = 2**20  # Bytes; a cluster file has a few thousand.
 MOST_ALIASES = 50
@@ -124,8 +125,10 @@ def read_cluster_file(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path}: larger than any cluster file ({LARGEST // 1024} KiB)")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_user_text(path)
+    except UserTextError as error:
+        raise InputError(f"{path} is {error}") from error
+    except OSError as error:
         raise InputError(f"cannot read {path}: {error}") from error
     try:
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))

@@ -282,7 +282,7 @@ def _cells(file: Path, sweep: str) -> dict[tuple[str, str], Record]:
 
 def _read_json(file: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content

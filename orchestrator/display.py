@@ -64,7 +64,7 @@ class Unbreakable(io.TextIOBase):
 class AboveView(io.TextIOBase):
     """Standard error while a live view is up: whole lines, shown above the view.
 
-    Rich has such a stream, but lets through to the one below, where `typer.echo` finds a buffer to
+    Rich has such a stream, but lets through to the one below, where a library may find a buffer to
     write to: what it says would land inside the view, and be drawn over.
     """
 

@@ -40,7 +40,9 @@ def gpus() -> tuple[Gpu, ...]:
     """Return the NVIDIA GPUs of this machine, as its driver lists them; empty without a driver."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            query, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ()
     rows = [line.rpartition(",") for line in done.stdout.splitlines() if line.strip()]

@@ -79,7 +79,7 @@ class Home:
     def _tracking(self) -> tuple[str | None, str | None]:
         """The server's address, and what its experiment was named after; older homes note the first."""
         with contextlib.suppress(FileNotFoundError):
-            lines = [*self.tracking_file.read_text().split("\n"), ""]
+            lines = [*self.tracking_file.read_text(encoding="utf-8").split("\n"), ""]
             return lines[0].strip() or None, lines[1] or None
         return None, None
 
@@ -198,7 +198,7 @@ def check_version(home: Home) -> None:
     file = home.path / "VERSION"
     if not file.exists():
         return
-    found = file.read_text(errors="replace").strip()
+    found = file.read_text(errors="replace", encoding="utf-8").strip()
     if not found.isdigit() or int(found) > LAYOUT_VERSION:
         raise InputError(
             f"home folder `{home.path}` has layout version {found}, this hdsweep knows "
@@ -216,7 +216,7 @@ def _note_version(file: Path) -> None:
 def write_whole(file: Path, text: str) -> None:
     """Write a small file of its owner's only, renamed into place when it is whole."""
     fresh = file.with_suffix(".new")
-    fresh.write_text(text)
+    fresh.write_text(text, encoding="utf-8")
     fresh.chmod(0o600)
     fresh.rename(file)
 
@@ -236,7 +236,7 @@ def locked(home: Home) -> Iterator[None]:
     Raises:
         InputError: if another driver is alive, naming it.
     """
-    with (home.path / "lock").open("a+") as file:
+    with (home.path / "lock").open("a+", encoding="utf-8") as file:
         os.chmod(file.fileno(), 0o600)
         if not _acquired(file):
             raise taken(home.address, holder(home) or {})
@@ -265,7 +265,7 @@ def holder(home: Home) -> dict[str, str] | None:
     path = home.path / "lock"
     if not path.is_file():
         return None
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

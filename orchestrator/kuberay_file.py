@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from orchestrator.cluster_file import read_cluster_file
 from orchestrator.errors import nearest
+from trainables.bounds import INT32_MAX, INT64_MAX, MOST_CPUS
 
 KINDS = ("RayCluster", "RayJob")
 TOKEN_SINCE = Version("2.52")  # Of Ray; KubeRay refuses `authOptions` for older ones.
@@ -28,11 +29,18 @@ QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)(m|k|M|G|T|P|E|[KMGTPE]i|[eE][+-]?\d
 Object = dict[str, Any]
 """A part that Kubernetes defines."""
 Text = dict[str, str]
+Quantity = (
+    str
+    | Annotated[int, Field(ge=0, le=INT64_MAX)]
+    | Annotated[float, Field(ge=0, le=float(INT64_MAX))]
+)
 Deletion = Literal["DeleteCluster", "DeleteWorkers", "DeleteSelf", "DeleteNone"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, alias_generator=to_camel, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -58,15 +66,15 @@ class AuthOptions(_Part):
 
 
 class Resources(_Part):
-    requests: dict[str, str | int | float] = {}
-    limits: dict[str, str | int | float] = {}
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
     claims: list[Object] = []
 
 
 class AutoscalerOptions(_Part):
     version: Literal["v1", "v2"] | None = None
     upscaling_mode: Literal["Default", "Aggressive", "Conservative"] | None = None
-    idle_timeout_seconds: int | None = Field(None, ge=0)
+    idle_timeout_seconds: int | None = Field(None, ge=0, le=INT32_MAX)
     image: str | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     command: list[str] = []
@@ -94,12 +102,12 @@ class HeadGroup(_Group):
 
 class WorkerGroup(_Group):
     group_name: str
-    replicas: int | None = None
-    min_replicas: int = Field(0, ge=0)
-    max_replicas: int = Field(ge=0)  # KubeRay would take 2^31: a group needs a cap.
-    num_of_hosts: int = Field(1, ge=1)
-    idle_timeout_seconds: int | None = Field(None, ge=0)
-    priority: int | None = None
+    replicas: int | None = Field(None, ge=0, le=INT32_MAX)
+    min_replicas: int = Field(0, ge=0, le=INT32_MAX)
+    max_replicas: int = Field(ge=0, le=INT32_MAX)  # KubeRay would take 2^31: a group needs a cap.
+    num_of_hosts: int = Field(1, ge=1, le=INT32_MAX)
+    idle_timeout_seconds: int | None = Field(None, ge=0, le=INT32_MAX)
+    priority: int | None = Field(None, ge=-INT32_MAX, le=INT32_MAX)
     scale_strategy: Object | None = None
     suspend: bool = False
 
@@ -133,7 +141,7 @@ class ClusterSpec(_Part):
 class DeletionCondition(_Part):
     job_status: Literal["SUCCEEDED", "FAILED"] | None = None
     job_deployment_status: Literal["Failed"] | None = None
-    ttl_seconds: int = Field(0, ge=0)
+    ttl_seconds: int = Field(0, ge=0, le=INT32_MAX)
 
 
 class DeletionRule(_Part):
@@ -152,13 +160,13 @@ class DeletionStrategy(_Part):
 
 
 class SubmitterConfig(_Part):
-    backoff_limit: int | None = Field(None, ge=0)
+    backoff_limit: int | None = Field(None, ge=0, le=INT32_MAX)
 
 
 class JobSpec(_Part):
     entrypoint: str = ""
-    entrypoint_num_cpus: float = 0
-    entrypoint_num_gpus: float = 0
+    entrypoint_num_cpus: float = Field(0, ge=0, le=MOST_CPUS)
+    entrypoint_num_gpus: float = Field(0, ge=0, le=MOST_CPUS)
     entrypoint_resources: str = ""
     ray_cluster_spec: ClusterSpec | None = None
     cluster_selector: Text = {}
@@ -170,11 +178,11 @@ class JobSpec(_Part):
     runtime_env_yaml: str = Field("", alias="runtimeEnvYAML")
     job_id: str = ""
     metadata: Text = {}
-    backoff_limit: int | None = Field(None, ge=0)
-    active_deadline_seconds: int | None = Field(None, gt=0)
-    pre_running_deadline_seconds: int | None = Field(None, gt=0)
+    backoff_limit: int | None = Field(None, ge=0, le=INT32_MAX)
+    active_deadline_seconds: int | None = Field(None, gt=0, le=INT64_MAX)
+    pre_running_deadline_seconds: int | None = Field(None, gt=0, le=INT64_MAX)
     shutdown_after_job_finishes: bool = False
-    ttl_seconds_after_finished: int = Field(0, ge=0)
+    ttl_seconds_after_finished: int = Field(0, ge=0, le=INT32_MAX)
     deletion_strategy: DeletionStrategy | None = None
     managed_by: str | None = None
     suspend: bool = False

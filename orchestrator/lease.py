@@ -147,7 +147,7 @@ def ourselves() -> dict[str, str]:
 def _boot() -> str:
     """Return what tells this start of the machine from others: process ids repeat after it."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return "unknown"
 
 

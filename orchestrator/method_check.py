@@ -88,7 +88,8 @@ def _plan(method: Method, folder: Path, home: Home) -> Plan:
     study = folder / "check.toml"
     study.write_text(
         f'title = "check"\nseeds = [0]\nmethods = [{json.dumps(method.name)}]\n'
-        'scale = "smoke"\n[sources.isic2018]\ntargets = ["ph2"]\n'
+        'scale = "smoke"\n[sources.isic2018]\ntargets = ["ph2"]\n',
+        encoding="utf-8",
     )
     wanted = [s for s in SETTINGS if method.pretraining or not s.startswith("pretraining")]
     return load_plan(str(study), home=home.path, overrides=wanted)

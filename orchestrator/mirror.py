@@ -48,14 +48,14 @@ def mirror_folder(address: str) -> Path:
     digest = hashlib.sha256(address.encode()).hexdigest()[:HEX_DIGITS]
     folder = cache_folder() / "homes" / digest
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / MIRROR_FILE).write_text(f"{address}\n")
+    (folder / MIRROR_FILE).write_text(f"{address}\n", encoding="utf-8")
     return folder
 
 
 def mirror_of(folder: Path) -> "Mirror | None":
     """Return what a home folder mirrors; None if it is the home itself."""
     file = folder / MIRROR_FILE
-    return Mirror(folder, file.read_text().strip()) if file.is_file() else None
+    return Mirror(folder, file.read_text(encoding="utf-8").strip()) if file.is_file() else None
 
 
 class Mirror:
@@ -82,7 +82,7 @@ class Mirror:
     def _synced(self) -> dict[str, dict[str, Times]]:
         with suppress(OSError, ValueError):
             known: dict[str, dict[str, Times]] = json.loads(
-                (self.folder / SYNCED_FILE).read_text()
+                (self.folder / SYNCED_FILE).read_text(encoding="utf-8")
             )
             return known
         return {}
@@ -312,7 +312,7 @@ class Mirror:
             yield
         finally:
             fresh = temporary_beside(self.folder / SYNCED_FILE)
-            fresh.write_text(json.dumps(self._synced))
+            fresh.write_text(json.dumps(self._synced), encoding="utf-8")
             fresh.rename(self.folder / SYNCED_FILE)
 
     @contextmanager

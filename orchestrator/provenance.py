@@ -61,7 +61,8 @@ def _git(*arguments: str, may_exit: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run(
             ["git", "-C", str(SOURCES), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=20,
             check=False,
         )

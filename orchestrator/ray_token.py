@@ -27,7 +27,7 @@ def private_token() -> Path:
 def _write(token: Path) -> None:
     """Write a new token, whole or not at all; one that somebody wrote meanwhile stands."""
     descriptor, name = tempfile.mkstemp(dir=token.parent)  # Readable by its owner alone.
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
     with contextlib.suppress(FileExistsError):
         os.link(name, token)

@@ -89,8 +89,8 @@ def made_of(key: str, store: "Store") -> dict[str, str]:
     What is in the spec decides the bits; the rest may.
     """
     stored = store.finished()[key]
-    spec = json.loads((stored.artifacts / "spec.json").read_text())
-    result = json.loads((stored.artifacts / RESULT).read_text())
+    spec = json.loads((stored.artifacts / "spec.json").read_text(encoding="utf-8"))
+    result = json.loads((stored.artifacts / RESULT).read_text(encoding="utf-8"))
     code = {k: stored.tags[f"hdsweep.{k}"] for k in CODE if f"hdsweep.{k}" in stored.tags}
     metrics = {name: f"{value:.17g}" for name, value in result["metrics"].items()}
     ran = {"updates": result["updates"], "seconds": round(result["seconds"], 1)}
@@ -135,7 +135,7 @@ def reproduce(
         else:
             pretrained = _stored_pretraining(spec.pretrained.key, store)
             home.bring(pretrained / WEIGHTS)
-    before = json.loads((stored.artifacts / RESULT).read_text())
+    before = json.loads((stored.artifacts / RESULT).read_text(encoding="utf-8"))
     places = Places(
         dataset=_dataset(spec, home),
         checkpoints=folder / key / "checkpoints",

@@ -71,7 +71,7 @@ class RunFolders:
         Args:
             labels: what the tracking database knows of the run, in case that it is lost.
         """
-        (attempt.artifacts / LABELS).write_text(json.dumps(labels, indent=1))
+        (attempt.artifacts / LABELS).write_text(json.dumps(labels, indent=1), encoding="utf-8")
         if self._mirror is not None:
             self._mirror.carry(attempt.artifacts / LABELS)
         _to_disk(attempt.artifacts)
@@ -92,7 +92,7 @@ class RunFolders:
             with suppress(OSError):  # A log that cannot be had is no reason to stop a sweep.
                 self._mirror.bring(attempt.log)
         if more:
-            with attempt.log.open("a") as log:
+            with attempt.log.open("a", encoding="utf-8") as log:
                 log.write(f"\n{more}\n")
         if attempt.log.is_file():
             folder.mkdir(parents=True, exist_ok=True)

@@ -212,7 +212,7 @@ def _gpu_peak(stored: "StoredRun") -> float | None:
     """Return the peak of GPU memory of a run; None on a CPU, or with less in memory than its spec says."""
     if stored.tags.get("hdsweep.device", "cpu") == "cpu":
         return None
-    result = json.loads((stored.artifacts / RESULT).read_text())
+    result = json.loads((stored.artifacts / RESULT).read_text(encoding="utf-8"))
     peak: float | None = None if result.get("micro_batch") else result.get("gpu_gb")
     return peak
 

@@ -64,6 +64,7 @@ def narrow(
     where = f"--{kind}s {','.join(names)}"
     if not names:
         raise InputError(f"{where} names no {kind}")
+    refuse_repeated(kind, names, where=where)
     expansions = {name: (name,) for name in present} | dict(groups or {})
     wanted: set[str] = set()
     for name in names:

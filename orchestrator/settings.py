@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel
 
 from orchestrator.checking import Place, Tree, check, flat, keys_of, merge
 from orchestrator.errors import InputError, UnknownNameError
+from trainables.bounds import Images, Side
 from trainables.config import (
     AdmConfig,
     ComputeConfig,
@@ -47,11 +48,11 @@ class DataSettings(Frozen):
 
     generated: bool = False
     """Put the generated stand-in `<name>-like` in the place of every dataset."""
-    image_size: PositiveInt = 256
+    image_size: Side = 256
     """Side in pixels of what the networks see."""
-    source_images: PositiveInt | None = None
+    source_images: Images | None = None
     """Images to generate for each source; None leaves it to the stand-in."""
-    target_images: PositiveInt | None = None
+    target_images: Images | None = None
     """Images to generate for each target; None leaves it to the stand-in."""
 
 
@@ -164,5 +165,5 @@ def _value(text: str) -> object:
     """Return what `text` means in TOML, or the text itself: shells eat the quotes of strings."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # Not TOML, or a number of thousands of digits.
         return text

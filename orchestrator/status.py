@@ -150,7 +150,7 @@ def render_failed(status: Status) -> Lines:
 
 def _tail(log: Path) -> list[str]:
     """Return the last lines of a log, where the traceback ends."""
-    lines = log.read_text(errors="replace").rstrip().splitlines()
+    lines = log.read_text(errors="replace", encoding="utf-8").rstrip().splitlines()
     return lines[-LOG_LINES:]
 
 

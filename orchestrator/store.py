@@ -208,7 +208,7 @@ class Store:
     def specs(self) -> dict[str, dict[str, Any]]:
         """Return the specs of the finished runs by key, as they were stored."""
         return {
-            key: json.loads((stored.artifacts / "spec.json").read_text())
+            key: json.loads((stored.artifacts / "spec.json").read_text(encoding="utf-8"))
             for key, stored in self.finished().items()
             if (stored.artifacts / "spec.json").is_file()
         }
@@ -241,7 +241,7 @@ class Store:
         """Return the changes since their commit that sweeps were made with, by their hash."""
         folders = (self._artifacts_of(parent.run_id) / CODE for parent in self._parents.values())
         return {
-            path.stem: path.read_text(errors="replace")
+            path.stem: path.read_text(errors="replace", encoding="utf-8")
             for folder in folders
             for path in sorted(folder.glob("*.patch"))
         }
@@ -251,7 +251,7 @@ class Store:
         if changes():
             folder = self._artifacts_of(run_id) / CODE
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{provenance()['changes']}.patch").write_text(changes())
+            (folder / f"{provenance()['changes']}.patch").write_text(changes(), encoding="utf-8")
 
     def start(self, run: PlannedRun, *, parent: str | None = None) -> Attempt:
         """Record a new attempt at a run, durably, and return where its worker is to write.
@@ -372,7 +372,7 @@ class Store:
             (folder / PAGE).replace(root / PAGE)
         columns = ["method", "target", "metric", "mean", "std", "n"]
         content = {"columns": columns, "data": [[row[c] for c in columns] for row in rows]}
-        (folder / "cells.json").write_text(json.dumps(content))
+        (folder / "cells.json").write_text(json.dumps(content), encoding="utf-8")
         listed = json.dumps([{"path": "table/cells.json", "type": "table"}])
         tags = {"mlflow.loggedArtifacts": listed, "mlflow.note.content": note[:LONGEST_TAG]}
         self._log(parent.run_id, tags=tags)
@@ -621,8 +621,8 @@ class Store:
     def _adopt(self, folder: Path) -> str | None:
         """Make a published folder that of its run; return the key, or None if it is not whole."""
         try:
-            content = json.loads((folder / LABELS).read_text())
-            spec = json.loads((folder / "spec.json").read_text())
+            content = json.loads((folder / LABELS).read_text(encoding="utf-8"))
+            spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
             key, name, sweep = str(content["labels"][KEY]), content["name"], content["sweep"]
         except (OSError, ValueError, KeyError):
             return None

@@ -25,13 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, NonNegativeInt
+from pydantic import BeforeValidator, Field
 
 from orchestrator.checking import Place, Tree, check, find_file, read_toml
 from orchestrator.errors import InputError, UnknownNameError
 from orchestrator.scale import scale_names
 from orchestrator.selection import method_names, refuse_repeated, split_names
 from orchestrator.settings import Layer, Settings, layer
+from trainables.bounds import LONGEST_LIST, MOST_SEEDS, Seed
 from trainables.config import Frozen
 from trainables.data.datasets import known_datasets
 from trainables.data.errors import DatasetError
@@ -41,12 +42,13 @@ from trainables.methods import Method, MethodFileError, add_method_file, all_met
 FOLDER = Path(__file__).parent / "studies"
 DEFAULT_SCALE = "paper"
 
+Names = Annotated[tuple[str, ...], Field(max_length=LONGEST_LIST)]
 Table = dict[str, Any]
 """Settings, checked as a layer of the whole tree once it is known what they are for."""
 
 
 class _SourceTable(Frozen):
-    targets: tuple[str, ...]
+    targets: Names
     pretraining: Table = Field(default_factory=dict)
 
 
@@ -64,11 +66,11 @@ class _OverrideTable(Frozen):
 
 class _StudyFile(Frozen):
     title: str
-    seeds: tuple[NonNegativeInt, ...]
-    methods: Annotated[tuple[str, ...], BeforeValidator(split_names)]
-    method_files: tuple[str, ...] = ()
+    seeds: Annotated[tuple[Seed, ...], Field(max_length=MOST_SEEDS)]
+    methods: Annotated[Names, BeforeValidator(split_names)]
+    method_files: Names = ()
     scale: str = DEFAULT_SCALE
-    pretraining_seed: NonNegativeInt = 0
+    pretraining_seed: Seed = 0
     sources: dict[str, _SourceTable] = Field(default_factory=dict)
     targets: dict[str, _TargetTable] = Field(default_factory=dict)
     overrides: dict[str, _OverrideTable] = Field(default_factory=dict)

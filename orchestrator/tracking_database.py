@@ -188,6 +188,6 @@ def _who_has(database: Path) -> str:
             if process.name != str(os.getpid()) and any(
                 opened.samefile(database) for opened in (process / "fd").iterdir()
             ):
-                name = (process / "comm").read_text().strip()
+                name = (process / "comm").read_text(encoding="utf-8").strip()
                 found.append(f"process {process.name} (`{name}`)")
     return ", ".join(found) or "another program"

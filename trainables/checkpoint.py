@@ -78,7 +78,7 @@ def is_whole(folder: Path, update: int) -> bool:
     """Return whether the checkpoint of an update is as it was written."""
     payload, record = (folder / name for name in files_of(update))
     try:
-        known = json.loads(record.read_text())
+        known = json.loads(record.read_text(encoding="utf-8"))
         found = {"bytes": payload.stat().st_size, "sha256": sha256_of(payload)}
     except (OSError, ValueError):
         return False

@@ -9,16 +9,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from trainables.bounds import (
+    LONGEST_LIST,
+    Batch,
+    Block,
+    Classes,
+    Count,
+    CountOrNone,
+    Cpus,
+    Depth,
+    Drawn,
+    Fraction,
+    Images,
+    Positive,
+    Seed,
+    Side,
+    Timestep,
+    Version,
+    Weight,
+    Width,
+)
 from trainables.keys import content_key
 
 SPEC_VERSION = 1  # Part of every key: raise it when the same fields come to mean another result.
@@ -26,7 +38,6 @@ SPEC_VERSION = 1  # Part of every key: raise it when the same fields come to mea
 Stage = Literal["pretraining", "fine-tuning"]
 Metric = Literal["jaccard", "miou_ledm"]
 Augmentation = Literal["none", "flips", "border_crop"]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Frozen(BaseModel):
@@ -41,14 +52,14 @@ class AdmConfig(Frozen):
     """The ADM UNet (Dhariwal & Nichol 2021) in the paper's size."""
 
     family: Literal["adm"] = "adm"
-    channels: PositiveInt = 128
+    channels: Width = 128
     """Channels of the finest level; a multiple of 32, the number of normalisation groups."""
-    multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4, 4)
+    multipliers: Annotated[tuple[Width, ...], Field(max_length=LONGEST_LIST)] = (1, 1, 2, 2, 4, 4)
     """Channels of each level, finest first, in units of `channels`."""
-    blocks_per_level: PositiveInt = 2
-    attention_rates: tuple[PositiveInt, ...] = (8, 16, 32)
+    blocks_per_level: Depth = 2
+    attention_rates: Annotated[tuple[Side, ...], Field(max_length=LONGEST_LIST)] = (8, 16, 32)
     """Downsampling rates (not resolutions) at which levels carry self-attention."""
-    head_channels: PositiveInt = 64
+    head_channels: Width = 64
     """Width of one attention head."""
     dropout: Fraction = 0.1
 
@@ -57,12 +68,12 @@ class DeepLabConfig(Frozen):
     """DeepLabV3 on a ResNet with bottleneck blocks; the defaults are ResNet-50."""
 
     family: Literal["deeplab"] = "deeplab"
-    blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
-    base_width: PositiveInt = 64
+    blocks: tuple[Depth, Depth, Depth, Depth] = (3, 4, 6, 3)
+    base_width: Width = 64
     """Inner width of the first stage's bottlenecks."""
-    expansion: PositiveInt = 4
+    expansion: Width = 4
     """Output channels of a bottleneck, in units of its stage's 64, 128, 256, 512 planes."""
-    atrous_rates: tuple[PositiveInt, PositiveInt, PositiveInt] = (12, 24, 36)
+    atrous_rates: tuple[Side, Side, Side] = (12, 24, 36)
     backbone: Literal["imagenet1k", "random"] = "imagenet1k"
     """Initial weights of the encoder. `random` is never reported as an ImageNet row."""
     backbone_sha256: str | None = None
@@ -73,12 +84,12 @@ class SegFormerConfig(Frozen):
     """SegFormer on a Mix Transformer; the defaults are MiT-B3 with the 768-wide decoder."""
 
     family: Literal["segformer"] = "segformer"
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 320, 512)
-    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 18, 3)
-    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 2, 5, 8)
-    reductions: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (8, 4, 2, 1)
+    widths: tuple[Width, Width, Width, Width] = (64, 128, 320, 512)
+    depths: tuple[Depth, Depth, Depth, Depth] = (3, 4, 18, 3)
+    heads: tuple[Depth, Depth, Depth, Depth] = (1, 2, 5, 8)
+    reductions: tuple[Side, Side, Side, Side] = (8, 4, 2, 1)
     """Spatial reduction of keys and values in the attention of each stage."""
-    decoder_channels: PositiveInt = 768
+    decoder_channels: Width = 768
     """768 for B3; the 256 that transformers defaults to belongs to B0 and B1."""
     drop_path: Fraction = 0.1
     """Largest stochastic depth, reached linearly at the last block."""
@@ -98,22 +109,22 @@ NetworkConfig = Annotated[
 class OptimizerConfig(Frozen):
     """AdamW with linear warm-up to a constant learning rate."""
 
-    lr: PositiveFloat
+    lr: Positive
     beta1: Fraction = 0.95
     beta2: Fraction = 0.99
     """As printed in the paper; the diffusers example it builds on uses 0.999."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
-    eps: PositiveFloat = 1e-8
-    warmup_updates: NonNegativeInt = 0
+    weight_decay: Weight = 1e-6
+    eps: Positive = 1e-8
+    warmup_updates: CountOrNone = 0
     """Updates, not epochs, so that the batch size leaves the schedule alone. The first runs at 0."""
-    clip_norm: PositiveFloat | None = 1.0
+    clip_norm: Positive | None = 1.0
     """Largest gradient norm; from the diffusers loop, the paper does not mention it."""
 
 
 class SamplingConfig(Frozen):
     """Joint sampling of images and masks after a diffusion or hybrid pretraining."""
 
-    images: NonNegativeInt = 8
+    images: Drawn = 8
     """How many to draw into the picture grid; 0 draws none."""
     steps: Annotated[int, Field(ge=2, le=999)] = 100
     """DPM-Solver steps. 1000 would repeat a timestep and divide by zero."""
@@ -123,24 +134,24 @@ class PretrainingConfig(Frozen):
     """One pretraining on a source dataset, whichever its task."""
 
     kind: Literal["pretraining"] = "pretraining"
-    updates: PositiveInt = 40_000
-    batch: PositiveInt = 64
-    micro_batch: PositiveInt | None = None
+    updates: Count = 40_000
+    batch: Batch = 64
+    micro_batch: Batch | None = None
     """Images per forward pass, gradients accumulated to `batch`; None is the whole batch.
 
     For networks with batch normalisation any other value changes the statistics, so only the ADM
     accepts one. Rounding differs between values, which is why it is part of the key.
     """
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-4, warmup_updates=2000)
-    mask_weight: Annotated[float, Field(ge=0)] = 1e-4
+    mask_weight: Weight = 1e-4
     """Lambda of the paper: weight of the mask term; read by the hybrid task only."""
     ema: bool = False
     """Keep an exponential moving average of the weights and store that one."""
     hold_out: Fraction = 0.1
     """Part of the source kept for choosing the best weights; read by the supervised task only."""
-    evaluate_every: PositiveInt = 1000
+    evaluate_every: Count = 1000
     """Updates between evaluations on the hold-out; read by the supervised task only."""
-    log_every: PositiveInt = 50
+    log_every: Count = 50
     """Updates between two logged losses."""
     sampling: SamplingConfig = SamplingConfig()
 
@@ -149,41 +160,41 @@ class FineTuningConfig(Frozen):
     """Vanilla fine-tuning on the labelled training images of a target."""
 
     kind: Literal["finetune"] = "finetune"
-    train_images: PositiveInt = 20
-    split_seed: NonNegativeInt = 0
+    train_images: Images = 20
+    split_seed: Seed = 0
     """The split is the same for all methods and seeds, so that comparisons are paired."""
-    batch: PositiveInt = 12
-    micro_batch: PositiveInt | None = None
+    batch: Batch = 12
+    micro_batch: Batch | None = None
     """As in `PretrainingConfig`."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=2e-4)
-    timestep: Annotated[int, Field(ge=0, le=999)] = 0
+    timestep: Timestep = 0
     """Fixed condition of the ADM; 0 is the least noisy step. No noise is added."""
-    patience: PositiveInt = 20
+    patience: Count = 20
     """Epochs without a strict improvement of the validation metric before stopping."""
-    max_epochs: PositiveInt = 1000
+    max_epochs: Count = 1000
 
 
 class LedmConfig(Frozen):
     """LEDM (Baranchuk et al. 2022): one pixel classifier on frozen features, one ensemble member."""
 
     kind: Literal["ledm"] = "ledm"
-    train_images: PositiveInt = 20
-    split_seed: NonNegativeInt = 0
-    steps: tuple[Annotated[int, Field(ge=0, le=999)], ...] = (50, 150, 250)
+    train_images: Images = 20
+    split_seed: Seed = 0
+    steps: Annotated[tuple[Timestep, ...], Field(max_length=LONGEST_LIST)] = (50, 150, 250)
     """Noise levels at which features are taken."""
-    blocks: tuple[NonNegativeInt, ...] = (5, 6, 7, 8, 12)
+    blocks: Annotated[tuple[Block, ...], Field(max_length=LONGEST_LIST)] = (5, 6, 7, 8, 12)
     """Decoder blocks whose outputs are features, counted from the coarsest."""
-    batch_pixels: PositiveInt = 64
-    lr: PositiveFloat = 1e-3
+    batch_pixels: Count = 64
+    lr: Positive = 1e-3
     """Of Adam with its default betas."""
-    max_epochs: PositiveInt = 100
-    first_stopping_epoch: NonNegativeInt = 4
+    max_epochs: Count = 100
+    first_stopping_epoch: CountOrNone = 4
     """Epoch, counted from 0, from which the stopping rule watches the mini-batch losses."""
-    patience_iterations: NonNegativeInt = 50
+    patience_iterations: CountOrNone = 50
     """Stop when more mini-batches than this passed since the lowest training loss."""
-    max_iterations: PositiveInt | None = None
+    max_iterations: Count | None = None
     """Hard limit for small scales; the official code has none."""
-    min_class_pixels: NonNegativeInt = 20
+    min_class_pixels: CountOrNone = 20
     """A class with fewer pixels in a training image is ignored in that image."""
 
 
@@ -198,7 +209,7 @@ class ComputeConfig(Frozen):
     precision: Literal["fp32", "tf32", "bf16"] = "tf32"
     """tf32 lets CUDA round the inputs of convolutions, as cuDNN does by default; bf16 is autocast
     with the head and the loss in fp32. On a CPU, tf32 is fp32."""
-    threads: PositiveInt = 1
+    threads: Cpus = 1
     """CPU threads of one run: another number sums in another order."""
     deterministic: bool = True
     """Whether operations have to add up in the same order every time; on CUDA this costs the ADM 4 %."""
@@ -222,9 +233,9 @@ class DatasetRef(Frozen):
     name: str
     fingerprint: str
     """Content hash of the prepared dataset, or `unprepared` while only planning."""
-    classes: Annotated[int, Field(ge=2)]
+    classes: Classes
     """Background included."""
-    image_size: PositiveInt
+    image_size: Side
     """Side in pixels of what the network sees."""
     augmentation: Augmentation = "none"
     metric: Metric = "jaccard"
@@ -238,20 +249,20 @@ class PretrainedRef(Frozen):
     key: str
     task: str
     """`diffusion`, `hybrid` or `supervised`: says what the output channels mean."""
-    classes: int
+    classes: Classes
     """Classes of the source dataset."""
 
 
 class RunSpec(Frozen):
     """One pretraining or one fine-tuning, fully resolved: the same spec gives the same result."""
 
-    version: int = SPEC_VERSION
+    version: Version = SPEC_VERSION
     stage: Stage
     task: str
     """Name in `trainables.registry`: diffusion, hybrid, supervised, finetune, ledm."""
     network: NetworkConfig
     dataset: DatasetRef
-    seed: NonNegativeInt
+    seed: Seed
     training: TrainingConfig
     pretrained: PretrainedRef | None = None
     compute: ComputeConfig = ComputeConfig()

@@ -59,7 +59,7 @@ class NodeCache:
 
         def fill(folder: Path) -> None:
             self._bring(name, (RESULT_FILE, WEIGHTS_FILE), folder)
-            result = json.loads((folder / RESULT_FILE).read_text())
+            result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
             self._require(folder / WEIGHTS_FILE, result["artifacts"][WEIGHTS_FILE]["sha256"])
 
         return self._entry(f"pretrained/{key}", fill)

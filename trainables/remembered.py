@@ -28,7 +28,9 @@ def remembered(path: Path, memory: Path, work_out: Callable[[], str]) -> str:
     value = work_out()
     fresh = temporary_beside(memory)
     try:
-        with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        with open(
+            os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
             json.dump({**now, "value": value}, file)
         fresh.rename(memory)
     except OSError:

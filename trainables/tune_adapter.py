@@ -197,7 +197,7 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with (
-            os.fdopen(descriptor, "a", buffering=1) as log,
+            os.fdopen(descriptor, "a", buffering=1, encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
             contextlib.redirect_stderr(log),
         ):

@@ -119,7 +119,8 @@ class Head:
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         if done.returncode:
             raise self._unreachable(done.stderr)
@@ -138,10 +139,15 @@ class Head:
             LostConnectionError: if there is no connection, or not any more.
         """
         command = ssh_command(self._auth, self.address, self._script(verb, arguments))
-        with tempfile.TemporaryFile("w+") as stderr:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr:
             # Standard input is never written: its end tells the other side that we are gone.
             with subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                encoding="utf-8",
+                errors="replace",
             ) as process:
                 assert process.stdout is not None
                 try:

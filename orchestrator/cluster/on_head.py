@@ -79,7 +79,9 @@ def wait(workers: Sequence[str], least: int, seconds: float) -> Answers:
 def status() -> Answers:
     """Tell the nodes, the jobs, and what the autoscaler says of itself."""
     ray = Path(sys.executable).with_name("ray")
-    said = subprocess.run([ray, "status"], check=False, capture_output=True, text=True)
+    said = subprocess.run(
+        [ray, "status"], check=False, capture_output=True, encoding="utf-8", errors="replace"
+    )
     yield {"nodes": _nodes(), "jobs": _jobs(), "autoscaler": said.stdout.strip()}
 
 
@@ -205,7 +207,7 @@ async def _next(lines: AsyncIterator[str]) -> str:
 
 def _bootstrap() -> dict[str, Any]:
     """Return the cluster file as Ray's launcher left it here, for workers to be set up with."""
-    config: dict[str, Any] = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
+    config: dict[str, Any] = yaml.safe_load(BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
     return config
 
 
@@ -242,7 +244,8 @@ def _on_each(workers: Sequence[str], script: str) -> dict[str, Done]:
                 command,
                 check=False,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 stdin=subprocess.DEVNULL,
                 timeout=SSH_SECONDS,
             )
@@ -256,7 +259,7 @@ def _on_each(workers: Sequence[str], script: str) -> dict[str, Done]:
 def _monitor_log() -> list[str]:
     """Return what the head's launcher of workers has printed, without what it repeats."""
     try:
-        text = (LOGS / "monitor.out").read_text(errors="replace")
+        text = (LOGS / "monitor.out").read_text(errors="replace", encoding="utf-8")
     except OSError:
         return []
     lines = COLOURS.sub("", text).splitlines()

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.commands.common import JsonOption, print_json, print_rich, say
+from orchestrator.commands.common import JsonOption, print_json, print_rich, put, say
 from orchestrator.errors import InputError
+from trainables.bounds import LONGEST_WAIT_S
 
 app = typer.Typer(help="Clusters: files for Ray's launcher, sweeps on them.", no_args_is_help=True)
 
@@ -32,7 +33,7 @@ def validate(file: FileArgument, as_json: JsonOption = False) -> None:
         print_json({"file": str(file), "problems": found})
     else:
         for problem in found:
-            typer.echo(f"{file}: {problem}")
+            put(f"{file}: {problem}")
     if not found:
         say(f"{file}: nothing to mend")
     raise typer.Exit(int(bool(found)))
@@ -42,7 +43,10 @@ def validate(file: FileArgument, as_json: JsonOption = False) -> None:
 def up(
     file: FileArgument,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds for workers to join, once the head runs.")
+        float,
+        typer.Option(
+            min=0, max=LONGEST_WAIT_S, help="Seconds for workers to join, once the head runs."
+        ),
     ] = 900,
     restart: Annotated[
         bool, typer.Option("--restart", help="Also if jobs run, which end with Ray.")
@@ -89,7 +93,7 @@ def submit(
     needs_home = "--home" in options and "--home" not in given
     jobs.submit(head, job, arguments, needs_home=needs_home)
     if not wait:
-        typer.echo(job)
+        put(job)
         return
     say(f"job `{job}` runs on {head.address}")
     _follow(file, head, job, until_end=True)
@@ -124,7 +128,7 @@ def status(file: FileArgument, as_json: JsonOption = False) -> None:
         return
     print_rich(_nodes_table(found["nodes"]))
     print_rich(_jobs_table(found["jobs"]) if found["jobs"] else "no job was submitted")
-    typer.echo(found["autoscaler"])
+    put(found["autoscaler"])
 
 
 @app.command()

@@ -6,6 +6,7 @@ Standard output carries data only, so that it can be piped; talk goes to standar
 import contextlib
 import gc
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.home import home_folder
+from trainables.bounds import MOST_CPUS, MOST_TRIES
 
 DEFAULT_HOME = Path("~/.hdsweep")
+MOST_GPU_GB = 10_000
 
 StudyArgument = Annotated[str, typer.Argument(help="A study by name (table2), or its .toml file.")]
 HomeOption = Annotated[
@@ -61,14 +64,19 @@ TrackingOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Runs at once on this machine; one per core.")
+    int | None,
+    typer.Option(min=1, max=MOST_CPUS, help="Runs at once on this machine; one per core."),
 ]
 AddressOption = Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")]
 GpuGbOption = Annotated[
     float | None,
-    typer.Option(min=1, help="Memory in GB of a cluster's GPUs that are not there yet."),
+    typer.Option(
+        min=1, max=MOST_GPU_GB, help="Memory in GB of a cluster's GPUs that are not there yet."
+    ),
 ]
-RetriesOption = Annotated[int, typer.Option(min=0, help="After an error or a lost worker.")]
+RetriesOption = Annotated[
+    int, typer.Option(min=0, max=MOST_TRIES, help="After an error or a lost worker.")
+]
 ProgressOption = Annotated[str, typer.Option(help="auto, live, plain or none.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
@@ -91,12 +99,17 @@ def nothing_collected() -> Iterator[None]:
 def say(text: str) -> None:
     """Tell people something; a closed terminal is no reason to stop."""
     with contextlib.suppress(OSError):
-        typer.echo(text, err=True)
+        print(text, file=sys.stderr, flush=True)
+
+
+def put(text: str) -> None:
+    """Print a line of data; not by typer, which takes an ASCII terminal for a mistake."""
+    print(text, flush=True)
 
 
 def print_json(value: Any) -> None:
     """Print one line of JSON."""
-    typer.echo(json.dumps(value, allow_nan=False))
+    put(json.dumps(value, allow_nan=False))
 
 
 def print_rich(renderable: Any) -> None:

@@ -15,15 +15,19 @@ from orchestrator.commands.common import (
 )
 from orchestrator.errors import require_one_of
 from orchestrator.home import Home, open_home
+from trainables.bounds import LARGEST_SIDE, MOST_CPUS, MOST_DRAWN
 
 app = typer.Typer(help="Prepare, import, verify and show datasets.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="As `hdsweep data list` calls it.")]
 SizeOption = Annotated[
-    int, typer.Option("--image-size", min=1, help="Side that networks see, in pixels.")
+    int,
+    typer.Option(
+        "--image-size", min=1, max=LARGEST_SIDE, help="Side that networks see, in pixels."
+    ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes; one per core.")
+    int | None, typer.Option("--workers", min=1, max=MOST_CPUS, help="Processes; one per core.")
 ]
 SkipOption = Annotated[
     bool,
@@ -189,7 +193,7 @@ def show(
     out: Annotated[Path, typer.Option("--out", help="Picture to write, .png.")] = Path(
         "sheet.png"
     ),
-    images: Annotated[int, typer.Option(min=1, help="How many to show.")] = 24,
+    images: Annotated[int, typer.Option(min=1, max=MOST_DRAWN, help="How many to show.")] = 24,
     home: HomeOption = DEFAULT_HOME,
     image_size: SizeOption = 256,
 ) -> None:

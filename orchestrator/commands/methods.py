@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.commands.common import JsonOption, print_json, say
+from orchestrator.commands.common import JsonOption, print_json, put, say
 
 
 def check(
@@ -27,7 +27,7 @@ def check(
         else:
             detail = f" ({finding.detail})" if finding.detail else ""
             mark = "ok  " if finding.kept else "FAIL"
-            typer.echo(f"{mark} {each.run}: {finding.promise}{detail}")
+            put(f"{mark} {each.run}: {finding.promise}{detail}")
     if broken:
         say(f"{method} does not keep what the sweep relies on; see trainables/loop.py")
         raise typer.Exit(1)

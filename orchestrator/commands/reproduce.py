@@ -13,6 +13,7 @@ from orchestrator.commands.common import (
     JsonOption,
     ScaleOption,
     print_json,
+    put,
 )
 from orchestrator.errors import InputError
 from orchestrator.home import Home
@@ -54,9 +55,9 @@ def reproduce(
         code = plan.by_key[key].code if plan is not None else None
         made = made_of(key, store)
         if not as_json:
-            typer.echo(f"{key} was made of")
+            put(f"{key} was made of")
             for name, value in made.items():
-                typer.echo(f"  {name}: {value}")
+                put(f"  {name}: {value}")
         with tempfile.TemporaryDirectory(prefix="hdsweep-reproduce-") as folder:
             again = train_again(
                 key, store, opened, Path(folder), from_scratch=from_scratch, code=code
@@ -69,9 +70,9 @@ def reproduce(
                     print_json(told)
                     continue
                 verdict = "bit-identical" if found.identical else "DRIFTED"
-                typer.echo(f"{found.key} {found.label}: {verdict}")
+                put(f"{found.key} {found.label}: {verdict}")
                 for name, (before, now) in found.drift.items():
-                    typer.echo(f"  {name}: stored {before}, now {now}")
+                    put(f"  {name}: stored {before}, now {now}")
                 for name, (before, now) in found.environment.items():
-                    typer.echo(f"  other {name}: stored {before}, now {now}")
+                    put(f"  other {name}: stored {before}, now {now}")
     raise typer.Exit(int(drifted))

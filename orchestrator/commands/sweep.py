@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    MOST_GPU_GB,
     AddressOption,
     FromTuneOption,
     GpuGbOption,
@@ -35,10 +36,11 @@ from orchestrator.home import Home, open_home
 from orchestrator.parts import require_parts
 from orchestrator.plan import Plan, load_plan
 from orchestrator.wording import in_short, one_line
+from trainables.bounds import MOST_SPENT
 
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 ORDERS = ("seeds-first", "longest-first")
-MOST_GPUS, MOST_GPU_GB = 100_000, 10_000
+MOST_GPUS = 100_000
 PICTURES = (".svg", ".png")
 MOST_NAMED = 4  # Runs that a summary lists by name.
 
@@ -59,12 +61,19 @@ def run(
     gpu_gb: GpuGbOption = None,
     max_gpu_hours: Annotated[
         float | None,
-        typer.Option(min=0, help="Start nothing that might exceed it; CPU-hours without GPUs."),
+        typer.Option(
+            min=0,
+            max=MOST_SPENT,
+            help="Start nothing that might exceed it; CPU-hours without GPUs.",
+        ),
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="The same in money; needs --price.")
+        float | None,
+        typer.Option(min=0, max=MOST_SPENT, help="The same in money; needs --price."),
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="Of one GPU-hour.")] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, max=MOST_SPENT, help="Of one GPU-hour.")
+    ] = None,
     order: Annotated[
         str,
         typer.Option(

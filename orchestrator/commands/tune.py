@@ -18,10 +18,12 @@ from orchestrator.commands.common import (
     TrackingOption,
     WorkersOption,
     print_json,
+    put,
     say,
 )
 from orchestrator.errors import require_one_of
 from orchestrator.home import open_home
+from trainables.bounds import INT64_MAX, LARGEST, MOST_SEEDS, MOST_TRIALS, SMALLEST
 
 if TYPE_CHECKING:
     from orchestrator.tuning.search import Search
@@ -41,16 +43,26 @@ def tune(
     ] = None,
     targets: TargetsOption = None,
     scale: ScaleOption = None,
-    trials: Annotated[int, typer.Option(help="In all; those of earlier sessions count.")] = 12,
+    trials: Annotated[
+        int,
+        typer.Option(min=1, max=MOST_TRIALS, help="In all; those of earlier sessions count."),
+    ] = 12,
     sampler: Annotated[str, typer.Option(help="tpe, gp, random, grid or cmaes.")] = "tpe",
     scheduler: Annotated[
         str | None, typer.Option(help="asha, hyperband, median or none; what stops bad trials.")
     ] = None,
     objective: Annotated[str, typer.Option(help="mean or worst-target.")] = "mean",
-    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings per target and trial.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = 0,
-    low: Annotated[float | None, typer.Option(help="Lower end of the searched range.")] = None,
-    high: Annotated[float | None, typer.Option(help="Upper end.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=MOST_SEEDS, help="Fine-tunings per target and trial.")
+    ] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=INT64_MAX, help="Of the sampler.")] = 0,
+    low: Annotated[
+        float | None,
+        typer.Option(min=SMALLEST, max=LARGEST, help="Lower end of the searched range."),
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(min=SMALLEST, max=LARGEST, help="Upper end.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Of the search; made from what is searched by default.")
     ] = None,
@@ -120,5 +132,5 @@ def tune(
     if as_json:
         print_json(outcome.record)
     else:
-        typer.echo(outcome.text)
+        put(outcome.text)
     raise typer.Exit(outcome.exit_code)

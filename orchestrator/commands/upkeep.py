@@ -11,6 +11,7 @@ from orchestrator.commands.common import (
     TrackingOption,
     print_json,
     print_rich,
+    put,
     say,
 )
 from orchestrator.home import Home, open_home
@@ -59,9 +60,7 @@ def ui(
     from orchestrator.ui import serve
 
     opened = Home(home.expanduser().absolute())
-    ended = serve(
-        opened.path, port=port, host=host, open_browser=open_browser, tell=typer.echo, say=say
-    )
+    ended = serve(opened.path, port=port, host=host, open_browser=open_browser, tell=put, say=say)
     raise typer.Exit(ended)
 
 

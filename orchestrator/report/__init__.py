@@ -37,6 +37,6 @@ def write_report(
         from orchestrator.report import figures, page
 
         drawn = figures.save(table, evidence, folder / FIGURES, processes=processes)
-        (folder / PAGE).write_text(page.render(table, evidence, drawn))
+        (folder / PAGE).write_text(page.render(table, evidence, drawn), encoding="utf-8")
         files = [folder / PAGE, *files, *sorted((folder / FIGURES).iterdir())]
     return files

@@ -186,7 +186,7 @@ def make_table(
 @cache
 def published() -> Mapping[tuple[str, str], Published]:
     """Return the published cells by method and target."""
-    rows = tomllib.loads(PUBLISHED.read_text())
+    rows = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
     return {
         (method, target): Published(*[*values, None, None][:2])
         for method, row in rows.items()

@@ -172,6 +172,6 @@ def _split(every: Iterable[Done]) -> dict[str, dict[str, tuple[str, ...]]]:
     for done in every:
         target, path = done.run.target, done.artifacts / "split.json"
         if target is not None and target not in found and path.is_file():
-            parts = json.loads(path.read_text())
+            parts = json.loads(path.read_text(encoding="utf-8"))
             found[target] = {name: tuple(ids) for name, ids in parts.items()}
     return found

@@ -220,7 +220,9 @@ def save(table: Table, evidence: Evidence, folder: Path, *, processes: int = 1) 
         if other.exitcode:
             _save(table, evidence, folder, names)  # Fails here as it did there, and is told.
     paths = {name: folder / f"{name}.svg" for name in FIGURES}
-    return {name: path.read_text() for name, path in paths.items() if path.is_file()}
+    return {
+        name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.is_file()
+    }
 
 
 def _save_in_fork(*arguments: Any) -> None:
@@ -238,7 +240,7 @@ def _save(table: Table, evidence: Evidence, folder: Path, names: Sequence[str]) 
             vector.unlink(missing_ok=True)
             pixels.unlink(missing_ok=True)
         else:
-            vector.write_text(svg(figure, name))
+            vector.write_text(svg(figure, name), encoding="utf-8")
             figure.savefig(pixels, dpi=150)
 
 

@@ -37,7 +37,7 @@ PRINTABLE = PLAIN | LATIN | PUNCTUATION
 
 def write(table: Table, path: Path) -> None:
     """Write the table to a file."""
-    path.write_text(render(table))
+    path.write_text(render(table), encoding="utf-8")
 
 
 def render(table: Table) -> str:

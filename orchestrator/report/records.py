@@ -42,12 +42,14 @@ def to_records(table: Table) -> list[dict[str, Any]]:
 def write_json(table: Table, path: Path) -> None:
     """Write the records and the notes."""
     content = {"title": table.title, "cells": to_records(table), "notes": list(table.notes)}
-    path.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    path.write_text(
+        json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def write_csv(table: Table, path: Path) -> None:
     """Write one row per cell and seed; a missing value is empty."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
         writer.writeheader()
         writer.writerows(_long(table))

@@ -29,13 +29,13 @@ COLOURS = (
 def write_pages(answer: Answer, ledger: Ledger, folder: Path) -> None:
     """Write answer.md, answer.html, curve.png and Optuna's plots."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "answer.md").write_text(markdown(answer))
+    (folder / "answer.md").write_text(markdown(answer), encoding="utf-8")
     pictures = {}
     for name in answer.search.space.settings:
         picture = _png(curve(answer, name))
         pictures[name] = picture
         (folder / f"curve_{name}.png").write_bytes(picture)
-    (folder / "answer.html").write_text(_page(answer, pictures))
+    (folder / "answer.html").write_text(_page(answer, pictures), encoding="utf-8")
     _write_optuna_plots(answer, ledger, folder / "optuna")
 
 

@@ -12,10 +12,12 @@ from typing import Literal, get_args
 from orchestrator.errors import InputError, UnknownNameError, require_one_of
 from orchestrator.plan import Cell, PlannedRun, fine_tuning_run, pretraining_run
 from orchestrator.scale import Scale, load_scale
+from orchestrator.selection import refuse_repeated
 from orchestrator.settings import Layer, set_layer
 from orchestrator.specs import Specs
 from orchestrator.study import Study, load_study
 from search_spaces import SearchSpace, SpaceError, all_spaces, load_space
+from trainables.bounds import INT64_MAX
 from trainables.config import PretrainingConfig
 from trainables.methods import Method, all_methods
 
@@ -167,6 +169,11 @@ def make_search(
         )
     where = _source(checked, source)
     first_seed = max(SEED_OFFSET, max(checked.seeds) + 1)
+    if first_seed + seeds - 1 > INT64_MAX:
+        raise InputError(
+            f"seed {max(checked.seeds)} of study `{checked.name}` leaves no room for {seeds} tuning "
+            f"seeds above it: the largest is {INT64_MAX}"
+        )
     search = Search(
         space=known,
         study=checked,
@@ -239,6 +246,7 @@ def _targets(study: Study, source: str, written: str | None) -> tuple[str, ...]:
             )
     if not wanted:
         raise InputError(f"--targets {written} names no target")
+    refuse_repeated("target", wanted, where=f"--targets {written}")
     return tuple(target for target in own if target in wanted)
 
 

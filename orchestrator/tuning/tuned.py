@@ -30,7 +30,7 @@ def write_answer(home: Path, name: str, answer: Mapping[str, Any]) -> None:
     """Leave the answer of a search for studies to use."""
     file = answer_file(home, name)
     fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(answer, indent=1))
+    fresh.write_text(json.dumps(answer, indent=1), encoding="utf-8")
     fresh.chmod(0o600)
     fresh.rename(file)
 
@@ -81,7 +81,9 @@ def _who(path: str, source: str) -> str:
 
 def _read(home: Path | None, name: str) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(answer_file(home or Path(), name).read_text())
+        answer: dict[str, Any] = json.loads(
+            answer_file(home or Path(), name).read_text(encoding="utf-8")
+        )
     except (FileNotFoundError, ValueError) as error:
         folder = (home or Path()) / "tuning"
         known = sorted(p.name.removesuffix(".answer.json") for p in folder.glob("*.answer.json"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainables.bounds import Byte
 from trainables.config import Frozen
 
 CONTENTS_FILE = "contents.json"
@@ -18,7 +19,7 @@ class Contents(Frozen):
     ids: tuple[str, ...]
     official_split: tuple[str, ...]
     """`train` or `test` where the release fixes a split; else empty."""
-    classes: tuple[tuple[int, ...], ...]
+    classes: tuple[tuple[Byte, ...], ...]
     """Classes of which an image has a pixel, ascending."""
 
 

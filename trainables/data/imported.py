@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import ValidationError
 
+from trainables.bounds import Byte, ImagesOrNone, Level
 from trainables.config import Augmentation, Frozen, Metric
 from trainables.data.errors import BadReleaseError, DatasetError, DatasetLayoutError
 from trainables.data.info import CROP_MARGIN, DatasetInfo, Entry, Found
 from trainables.data.release import unpaired, walk
+from trainables.user_text import UserTextError, read_user_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +55,7 @@ NAME = r"[a-z][a-z0-9_]*"
 MOST_CLASSES = 255
 READING = 2  # Raised when the same files are read as other pixels. 1 took labels at corners.
 
-Colour = tuple[int, int, int]
+Colour = tuple[Byte, Byte, Byte]
 
 
 class ImportedDataset(Frozen):
@@ -71,9 +73,9 @@ class ImportedDataset(Frozen):
     """Ids to train on, all others being for validation and test; empty leaves it to the split."""
     metric: Metric
     augmentation: Augmentation = "none"
-    expected: int
+    expected: ImagesOrNone
     """Images with a mask when it was imported."""
-    white: int | None = None
+    white: Level | None = None
     """Level that is white in grey images of more than 8 bits; None if there are none."""
 
     def info(self) -> DatasetInfo:
@@ -185,9 +187,9 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
         match = re.fullmatch(r"(.+?)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)", line)
         names.append(match[1] if match else line)
         if match:
-            red, green, blue = (int(match[i]) for i in (2, 3, 4))
-            if max(red, green, blue) > 255:
+            if any(len(part.lstrip("0")) > 3 or int(part) > 255 for part in match.groups()[1:]):
                 raise DatasetError(f"{path}: `{line}`: colours go from 0 to 255")
+            red, green, blue = (int(match[i]) for i in (2, 3, 4))
             colours.append((red, green, blue))
     if not 2 <= len(names) <= MOST_CLASSES:
         raise DatasetError(f"{path}: {len(names)} classes; 2 to {MOST_CLASSES}, background first")
@@ -215,8 +217,10 @@ def _train_ids(path: Path, known: set[str]) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_user_text(path)
+    except UserTextError as error:
+        raise DatasetError(f"{path} is {error}") from error
+    except OSError as error:
         raise DatasetError(f"{path}: not a readable text file: {error}") from error
     stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainables.bounds import Bytes, ImagesOrNone, StoredSide, Version
 from trainables.config import Augmentation, DatasetRef, Frozen, Metric
 from trainables.data.info import DatasetInfo, LabelsAt, Preprocessing, Role
 from trainables.storage import MIRROR_FILE
@@ -21,28 +22,28 @@ class Prepared(Frozen):
     fingerprint: str
     """SHA-256 of the content: ids, official split, class names, pixels and labels."""
     classes: tuple[str, ...]
-    stored_side: int
-    images: int
+    stored_side: StoredSide
+    images: ImagesOrNone
     generated: bool
     metric: Metric
     augmentation: Augmentation
     terms: str
     labels_at: LabelsAt = "corner"
     """Where batches take labels when they resize them; where it is not noted, at the corner."""
-    version: int
+    version: Version
     """`DatasetInfo.version` that made it."""
-    bytes: int
+    bytes: Bytes
     """Size of the Arrow file; another size is a torn or exchanged file."""
     skipped: tuple[str, ...] = ()
     """What of the release was left out, and why: `path: what is wrong`."""
-    found: int = 0
+    found: ImagesOrNone = 0
     """Labelled images that the release had, with those that were left out; 0 if not noted."""
     sources: str = ""
     """Digest of path, size and time of what it was read from; empty if generated or not noted."""
     preprocessing: Preprocessing | None = None
     """What was done to the images; None in a file that was written before it was noted, where
     `find_prepared` fills it in."""
-    pixels: tuple[int, ...] = ()
+    pixels: tuple[Bytes, ...] = ()
     """Pixels of each class at the stored side, ignored ones left out; empty if not noted."""
 
     def ref(self, image_size: int) -> DatasetRef:

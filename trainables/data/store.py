@@ -371,7 +371,9 @@ def _samples(data: ArrowDataset) -> Iterator[Sample]:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, onto the disk before returning."""
-    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+    with open(
+        os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
