@@ -1,12 +1,15 @@
 """Finding the files of a release under the folder that a user names, however it was unpacked.
 
 A folder is recognised by the file names of the release, so that extra parent folders do not
-matter. Two candidates are refused rather than guessed between.
+matter. Two candidates are refused rather than guessed between, folders as well as files, unless two
+files are the same to the last byte.
 """
 
+import filecmp
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainables.data.errors import DatasetLayoutError
@@ -15,8 +18,44 @@ from trainables.data.info import Entry, Found
 DEPTH = 6  # Folders below the named one that are looked into.
 
 
+class Files(dict[str, Path]):
+    """The file of each id."""
+
+    def __init__(self, copies: Mapping[str, Sequence[Path]], unclear: Mapping[str, str]) -> None:
+        super().__init__({name: paths[0] for name, paths in copies.items()})
+        self.copies = copies
+        """All files of each id, the same to the last byte."""
+        self.unclear = unclear
+        """Ids that have several files, which differ, and so none here; each with a problem to tell."""
+
+    def of(self, others: "Files") -> "Files":
+        """Return those that `others` has, or has too many of."""
+        ids = others.keys() | others.unclear.keys()
+        unclear = {name: problem for name, problem in self.unclear.items() if name in ids}
+        return Files({name: each for name, each in self.copies.items() if name in ids}, unclear)
+
+
+def one_each(candidates: Iterable[tuple[str, Path]]) -> Files:
+    """Return the file of each id: of several with the same bytes the first, of several others none.
+
+    Which of them a folder lists last must not decide what is read.
+    """
+    by_id: dict[str, list[Path]] = {}
+    for name, path in candidates:
+        by_id.setdefault(name, []).append(path)
+    copies, unclear = {}, {}
+    for name, paths in by_id.items():
+        first, *others = sorted(paths)
+        other = next((each for each in others if not _same_bytes(first, each)), None)
+        if other is None:
+            copies[name] = (first, *others)
+        else:
+            unclear[name] = f"{other}: is another file than {first}, and only one can be `{name}`"
+    return Files(copies, unclear)
+
+
 def folders(root: Path, pattern: str, *, named: Sequence[str] = ()) -> dict[Path, dict[str, Path]]:
-    """Return the folders at or below `root` with matching files, and these by id.
+    """Return the folders at or below `root` with matching files, and these by file name.
 
     Args:
         pattern: of whole file names; its first group is the id.
@@ -27,17 +66,30 @@ def folders(root: Path, pattern: str, *, named: Sequence[str] = ()) -> dict[Path
     for folder, names in walk(root):
         if accepted and folder.name.lower() not in accepted:
             continue
-        matches = (re.fullmatch(pattern, name) for name in names)
-        files = {match[1]: folder / match[0] for match in matches if match}
+        files = {name: folder / name for name in names if re.fullmatch(pattern, name)}
         if files:
             found[folder] = files
     return found
 
 
+def by_id(files: Iterable[Path], pattern: str, *, id_of: Callable[[str], str] = str) -> Files:
+    """Return files by what the first group of a pattern finds in their names, made an id."""
+    matches = ((re.fullmatch(pattern, path.name), path) for path in files)
+    return one_each((id_of(match[1]), path) for match, path in matches if match)
+
+
 def only_folder(
-    root: Path, pattern: str, what: str, *, named: Sequence[str] = ()
-) -> dict[str, Path]:
+    root: Path,
+    pattern: str,
+    what: str,
+    *,
+    named: Sequence[str] = (),
+    id_of: Callable[[str], str] = str,
+) -> Files:
     """Return the matching files by id of the one folder that has any.
+
+    Args:
+        id_of: makes an id of what the first group of the pattern found.
 
     Raises:
         DatasetLayoutError: if no folder or several have such files.
@@ -48,26 +100,20 @@ def only_folder(
         raise DatasetLayoutError(
             f"{root}: {what} are not here: no file like {_readable(pattern)}{where}"
         )
-    return found[one_place(root, sorted(found), what)]
+    files = found[one_place(root, sorted(found), what)]
+    return by_id(files.values(), pattern, id_of=id_of)
 
 
-def only_file_each(root: Path, pattern: str, what: str) -> tuple[dict[str, Path], list[str]]:
-    """Return the matching files by id from all folders, and what occurs twice.
+def files_anywhere(root: Path, pattern: str, what: str) -> Files:
+    """Return the matching files by id from all folders.
 
     Raises:
         DatasetLayoutError: if there is no such file.
     """
-    found: dict[str, Path] = {}
-    problems = []
-    for _, files in sorted(folders(root, pattern).items()):
-        for name, path in files.items():
-            if name in found:
-                problems.append(f"{path}: also {found[name]}")
-            else:
-                found[name] = path
+    found = folders(root, pattern)
     if not found:
         raise DatasetLayoutError(f"{root}: {what} are not here: no file like {_readable(pattern)}")
-    return found, problems
+    return by_id((path for files in found.values() for path in files.values()), pattern)
 
 
 def folders_named(root: Path, name: str) -> list[Path]:
@@ -90,23 +136,61 @@ def one_place(root: Path, candidates: Sequence[Path], what: str) -> Path:
     return candidates[0]
 
 
-def unpaired(present: Mapping[str, Path], other: Mapping[str, Path], what: str) -> list[str]:
-    """Return one problem for each file whose id is not in `other`, where `what` was expected."""
-    alone = sorted(present.keys() - other.keys())
+def unpaired(
+    present: Mapping[str, Path], other: Mapping[str, Path], what: str, but: Collection[str] = ()
+) -> list[str]:
+    """Return one problem for each file whose id is not in `other`, where `what` was expected.
+
+    Args:
+        but: ids of which a problem is told already.
+    """
+    alone = sorted(present.keys() - other.keys() - set(but))
     return [f"{present[name]}: has no {what}" for name in alone]
 
 
-def paired(images: Mapping[str, Path], *masks: Mapping[str, Path], image: str = "image") -> Found:
+def paired(images: Files, *masks: Files, image: str = "image") -> Found:
     """Return the images that have every mask, sorted by id; the other files are problems."""
-    problems = [problem for part in masks for problem in unpaired(images, part, "mask")]
-    problems += [problem for part in masks for problem in unpaired(part, images, image)]
+    unclear = [problem for part in (images, *masks) for problem in part.unclear.values()]
+    told = {name for part in (images, *masks) for name in part.unclear}
+    alone = [problem for part in masks for problem in unpaired(images, part, "mask", told)]
+    alone += [problem for part in masks for problem in unpaired(part, images, image, told)]
+    problems = [*unclear, *alone]
     complete = [name for name in sorted(images) if all(name in part for part in masks)]
     entries = tuple(
         Entry(id=name, image=images[name], masks=tuple(part[name] for part in masks))
         for name in complete
     )
-    every = images.keys() | {name for part in masks for name in part}
+    every = images.keys() | {name for part in masks for name in part} | told
     return Found(entries, tuple(dict.fromkeys(problems)), lost=len(every) - len(entries))
+
+
+def together(
+    images: Files,
+    masks: Files,
+    place: Callable[[Path, str], Path | None],
+    *,
+    image: str = "image",
+) -> Found:
+    """Return the images with their masks as `paired` does, if the two lie in one place.
+
+    Of two copies of a release under one root, the images of one are not to be laid beside the masks of
+    the other.
+
+    Args:
+        place: path of a file and its id -> what an image and its mask have in common.
+    """
+    found = paired(images, masks, image=image)
+    kept, problems = [], []
+    for entry in found.entries:
+        places = {place(path, entry.id): path for path in reversed(images.copies[entry.id])}
+        both = (path for path in masks.copies[entry.id] if place(path, entry.id) in places)
+        mask = next(both, None)
+        if mask is None:
+            away, first = entry.masks[0], entry.image
+            problems.append(f"{away}: belongs to another copy than {first}; name one copy")
+        else:
+            kept.append(replace(entry, image=places[place(mask, entry.id)], masks=(mask,)))
+    return Found(tuple(kept), (*found.problems, *problems), found.lost + len(problems))
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -121,6 +205,13 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         # And on other disks it leaves `._x.png` beside `x.png`.
         yield path, [name for name in names if not name.startswith(".")]
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False  # One of them cannot be read: not certainly the same.
 
 
 def _readable(pattern: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.data.info import DatasetInfo, Entry, Found
-from trainables.data.release import folders, only_folder, unpaired
+from trainables.data.release import by_id, folders, only_folder, unpaired
 from trainables.data.stand_in import stand_in
 
 if TYPE_CHECKING:
@@ -45,34 +45,46 @@ MASK = r"(\d{5}_[a-z_]+)\.png"
 
 def find(root: Path) -> Found:
     """Return the portraits under `root`, each with the masks of its parts."""
-    images = {
-        f"{int(name):05}": path
-        for name, path in only_folder(
-            root, r"(\d+)\.(?:jpg|png)", "the portraits of CelebAMask-HQ", named=("CelebA-HQ-img",)
-        ).items()
-    }
-    parts: dict[str, dict[str, Path]] = {}
-    problems = []
-    for files in folders(root, MASK).values():
-        for stem, path in files.items():
-            name, _, part = stem.partition("_")
-            if part not in PARTS:
-                problems.append(f"{path}: `{part}` is no part of CelebAMask-HQ")
-            elif path != parts.setdefault(name, {}).setdefault(part, path):
-                problems.append(f"{path}: also {parts[name][part]}")
-    one_each = {name: next(iter(masks.values())) for name, masks in parts.items()}
-    problems += unpaired(images, one_each, "mask of any part") + unpaired(
-        one_each, images, "portrait"
+    images = only_folder(
+        root,
+        r"(\d+)\.(?:jpg|png)",
+        "the portraits of CelebAMask-HQ",
+        named=("CelebA-HQ-img",),
+        id_of=lambda number: f"{int(number):05}",
     )
+    masks = by_id(
+        (path for files in folders(root, MASK).values() for path in files.values()), MASK
+    )
+    problems = [*images.unclear.values(), *masks.unclear.values()]
+    parts: dict[str, dict[str, Path]] = {}
+    for stem, path in masks.items():
+        name, _, part = stem.partition("_")
+        if part in PARTS:
+            parts.setdefault(name, {})[part] = path
+        else:
+            problems.append(f"{path}: `{part}` is no part of CelebAMask-HQ")
+    # A portrait of which one part is unclear is not labelled without it.
+    unclear = {*images.unclear, *(stem.partition("_")[0] for stem in masks.unclear)}
+    of_any = {name: next(iter(each.values())) for name, each in parts.items()}
+    problems += unpaired(images, of_any, "mask of any part", unclear)
+    problems += unpaired(of_any, images, "portrait", unclear)
+    whole = (images.keys() & parts.keys()) - unclear
     entries = tuple(
         Entry(
             id=name,
             image=images[name],
             masks=tuple(parts[name][part] for part in PARTS if part in parts[name]),
         )
-        for name in sorted(images.keys() & parts.keys())
+        for name in sorted(whole)
     )
-    return Found(entries, tuple(problems), lost=len(images.keys() ^ parts.keys()))
+    several = {e.id: e for e in entries if len({path.parent for path in e.masks}) > 1}
+    problems += [
+        f"{entry.masks[-1]}: lies in another folder than {entry.masks[0]}, as parts of two copies do"
+        for entry in several.values()
+    ]
+    entries = tuple(entry for entry in entries if entry.id not in several)
+    every = images.keys() | parts.keys() | unclear
+    return Found(entries, tuple(problems), lost=len(every) - len(entries))
 
 
 def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -4,12 +4,13 @@ Read from the folders `melanoma/dermIS` and `notmelanoma/dermis` of "Skin Image 
 however they are capitalised; the `dermquest` folders beside them are another collection.
 """
 
+import re
 from pathlib import Path
 
 from trainables.data.errors import DatasetLayoutError
 from trainables.data.info import DatasetInfo, Found
 from trainables.data.photographs import read_photograph
-from trainables.data.release import folders, paired
+from trainables.data.release import Files, folders, one_each, together
 from trainables.data.stand_in import stand_in
 
 IMAGE = r"(.+)_orig\.(?:jpg|jpeg|png|bmp)"
@@ -26,17 +27,18 @@ def find(root: Path) -> Found:
             f"{root}: photographs of DermIS are not here: no folder {missing[0]}/dermis with files "
             "like *_orig.jpg"
         )
-    return paired(images, masks, image="photograph")
+    return together(images, masks, lambda path, _: path.parent, image="photograph")
 
 
-def _by_kind(root: Path, pattern: str) -> dict[str, Path]:
+def _by_kind(root: Path, pattern: str) -> Files:
     """Return the files in `<kind>/dermis` folders; ids repeat between the kinds, so name both."""
-    return {
-        f"{folder.parent.name.lower()}/{name}": path
+    return one_each(
+        (f"{folder.parent.name.lower()}/{match[1]}", path)
         for folder, files in folders(root, pattern, named=("dermis",)).items()
         if folder.parent.name.lower() in KINDS
         for name, path in files.items()
-    }
+        if (match := re.fullmatch(pattern, name))
+    )
 
 
 DATASET = DatasetInfo(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.data.info import DatasetInfo, Entry, Found
-from trainables.data.release import folders_named, one_place, only_file_each, unpaired
+from trainables.data.release import files_anywhere, folders_named, one_place, unpaired
 from trainables.data.stand_in import FACE_CLASSES, stand_in
 
 if TYPE_CHECKING:
@@ -27,11 +27,13 @@ def find(root: Path) -> Found:
     real = one_place(root, [each for each in folders_named(root, "real") if _is_ffhq(each)], WHAT)
     entries, problems, lost = [], [], 0
     for split in ("test", "train"):
-        images, doubled = only_file_each(real / split, IMAGE, f"the {split} images of FFHQ-34")
-        labels, more = only_file_each(real / split, LABELS, f"the {split} label maps of FFHQ-34")
-        problems += [*doubled, *more]
-        problems += unpaired(images, labels, "label map") + unpaired(labels, images, "image")
-        lost += len(images.keys() ^ labels.keys())
+        images = files_anywhere(real / split, IMAGE, f"the {split} images of FFHQ-34")
+        labels = files_anywhere(real / split, LABELS, f"the {split} label maps of FFHQ-34")
+        unclear = {**images.unclear, **labels.unclear}
+        problems += [*images.unclear.values(), *labels.unclear.values()]
+        problems += unpaired(images, labels, "label map", unclear)
+        problems += unpaired(labels, images, "image", unclear)
+        lost += len((images.keys() ^ labels.keys()) | unclear.keys())
         entries += [
             Entry(id=f"{split}/{name}", image=images[name], masks=(labels[name],), split=split)
             for name in sorted(images.keys() & labels.keys())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Found
 from trainables.data.photographs import read_photograph
-from trainables.data.release import folders, one_place, paired
+from trainables.data.release import Files, by_id, folders, one_place, paired
 from trainables.data.stand_in import stand_in
 
 
@@ -19,12 +19,12 @@ def find(root: Path) -> Found:
     return paired(images, masks)
 
 
-def _training(root: Path, pattern: str, what: str) -> dict[str, Path]:
+def _training(root: Path, pattern: str, what: str) -> Files:
     """Return the files of the one folder that has any, or of those the one for training."""
     found = folders(root, pattern)
     if len(found) > 1:
         found = {path: files for path, files in found.items() if "training" in path.name.lower()}
-    return found[one_place(root, sorted(found), what)]
+    return by_id(found[one_place(root, sorted(found), what)].values(), pattern)
 
 
 DATASET = DatasetInfo(

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Found
 from trainables.data.photographs import read_photograph
-from trainables.data.release import folders_named, only_file_each, only_folder, paired
+from trainables.data.release import (
+    files_anywhere,
+    folders_named,
+    only_folder,
+    paired,
+    together,
+)
 from trainables.data.stand_in import stand_in
 
 PLAIN = r"[XYxy]?_?(.+)\.(?:bmp|png|jpg)"
@@ -19,10 +25,14 @@ def find(root: Path) -> Found:
     if folders_named(root, "trainx") and folders_named(root, "trainy"):
         images = only_folder(root, PLAIN, "the images of PH2", named=("trainx",))
         return paired(images, only_folder(root, PLAIN, "the masks of PH2", named=("trainy",)))
-    images, doubled = only_file_each(root, r"(IMD\d+)\.(?:bmp|png|jpg)", "the images of PH2")
-    masks, more = only_file_each(root, r"(IMD\d+)_lesion\.(?:bmp|png)", "the masks of PH2")
-    found = paired(images, masks)
-    return found._replace(problems=(*doubled, *more, *found.problems))
+    images = files_anywhere(root, r"(IMD\d+)\.(?:bmp|png|jpg)", "the images of PH2")
+    masks = files_anywhere(root, r"(IMD\d+)_lesion\.(?:bmp|png)", "the masks of PH2")
+    return together(images, masks, _folder_of)
+
+
+def _folder_of(path: Path, name: str) -> Path | None:
+    """Return the folder of an image that a file lies in; None in copies that have no such folders."""
+    return next((folder for folder in path.parents if folder.name == name), None)
 
 
 DATASET = DatasetInfo(

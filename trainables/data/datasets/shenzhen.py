@@ -19,8 +19,7 @@ def find(root: Path) -> Found:
     """Return the masked X-rays under `root`; an X-ray without a mask is not part of the set."""
     images = only_folder(root, rf"({STEM})\.png", "the X-rays of Shenzhen", named=IMAGE_FOLDERS)
     masks = only_folder(root, rf"({STEM})_mask\.png", "the lung masks of Shenzhen")
-    masked = {name: path for name, path in images.items() if name in masks}
-    return paired(masked, masks, image="X-ray")
+    return paired(images.of(masks), masks, image="X-ray")
 
 
 DATASET = DatasetInfo(
