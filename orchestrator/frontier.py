@@ -5,6 +5,7 @@ as long with thousands of runs as with a few.
 """
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -85,6 +86,12 @@ class Frontier:
         self._foremost -= 1
         self._place[key] = self._foremost
         heapq.heappush(self._ready, (self._foremost, key))
+
+    def lose(self, run: PlannedRun) -> None:
+        """Let a finished run wait again whose artifacts are gone; what needs it waits for it."""
+        self._finished.discard(run.key)
+        self._remaining.setdefault(run.key, math.inf)  # Of what was finished at the start, say.
+        self._arrange([run, *self._in_order(self._waiting)])
 
     def finish(self, key: str) -> None:
         """Take a running run off; those that need it are ready."""

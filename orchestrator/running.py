@@ -11,6 +11,7 @@ from orchestrator.attempts import RESULT
 from orchestrator.budget import Budget
 from orchestrator.errors import InputError
 from orchestrator.events import OnEvent
+from orchestrator.failures import Failure
 from orchestrator.forecast import CPU, Measured, forecast, gpu_of, peaks, resources
 from orchestrator.hardware import Devices, local_devices
 from orchestrator.home import Home
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from orchestrator.report.cells import Table
     from orchestrator.store import Store, StoredRun
     from orchestrator.sweep import Options, SweepResult
+
+GONE = "deleted for good in the meantime, with its artifacts; the same command trains it again"
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def run_plan(
     from orchestrator.sweep import run_sweep
 
     devices = options.devices or local_devices(options.workers)
-    with Store.open(home) as store:
+    with Store.open(home, say) as store:
         if store.moved:
             say(store.moved)
         for key, what in store.reconciled.items():
@@ -175,9 +178,13 @@ def run_plan(
             )
         if result.interrupted:
             store.reconcile()  # What was stopped must not look as if it were running.
+        for key in store.settle():
+            if key in plan.by_key:
+                result.failed[key] = Failure("error", GONE)
         table = table_of(plan, store)
         folder = write_table(store, table, plan)
-        store.end_sweep(complete=result.reused + result.finished == result.planned)
+        finished = store.finished()
+        store.end_sweep(complete=all(run.key in finished for run in plan.runs))
     return Outcome(result, table, folder)
 
 

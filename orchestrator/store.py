@@ -15,20 +15,24 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator import artifact_locations, tracking_database
 from orchestrator.attempts import LABELS, RESULT, Attempt
+from orchestrator.book import LONGEST_TAG, Book
 from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
 from orchestrator.home import Home, locked
+from orchestrator.mending import as_stored, bring_back, number_of
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.provenance import changes, provenance
 from orchestrator.run_folders import RunFolders
-from orchestrator.stopping import StopFlag
+from orchestrator.stopping import Say, StopFlag
+from orchestrator.tags import ATTEMPT, KEY, KIND, PARENT
 from orchestrator.tracking_database import Known, Runs, experiment_name
 from trainables.history import Point
 
@@ -38,14 +42,10 @@ if TYPE_CHECKING:
 
 # MLflow itself is imported where it is written to: that takes seconds, which reading does not need.
 
-LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
-
-KIND, KEY, ATTEMPT = "hdsweep.kind", "hdsweep.key", "hdsweep.attempt"
 FAILURE, MESSAGE, SITE = "hdsweep.failure", "hdsweep.message", "hdsweep.failure_site"
 REDONE = "hdsweep.updates_redone"
 SWEEP, SUMMARY, GROUP = "hdsweep.sweep", "hdsweep.summary", "hdsweep.group"
 USES = "hdsweep.uses."  # And a step; the keys of the runs that a group needs there.
-PARENT = "mlflow.parentRunId"
 PAGE = "report.html"
 CODE = "sources"  # Folder of a sweep's artifacts: changes since the commit, as patches.
 
@@ -80,8 +80,10 @@ class Store:
         *,
         client: MlflowClient | None = None,
         experiment: str = "",
+        tell: Say = lambda _: None,
     ) -> None:
-        self.home, self._connected, self._experiment = home, client, experiment
+        self.home, self._connected = home, client
+        self._experiment, self._tell = experiment, tell
         self._folders = RunFolders(home)
         self._runs: dict[str, Known] = {}
         self._parents: dict[str, Known] = {}
@@ -94,9 +96,11 @@ class Store:
         self.moved: str | None = None
         """What there is to tell of a home that was moved or copied since it was last opened."""
         self._twice: list[Known] = []
+        self._without_values: set[str] = set()
+        """Keys of finished runs that were made again in MLflow; their folders have the values."""
         self._deleted = runs.deleted
         for run in runs.known:
-            self._keep(run)
+            self._keep(as_stored(run, self._folders, every=client is not None))
 
     @property
     def _client(self) -> MlflowClient:
@@ -105,6 +109,17 @@ class Store:
 
             self._connected = tracking.connect(self.home)
         return self._connected
+
+    @cached_property
+    def _book(self) -> Book:
+        return Book(
+            self.home,
+            self._client,
+            self._experiment,
+            tell=self._tell,
+            deleted=self._deleted,
+            on_replaced=self._replaced,
+        )
 
     def has_folder(self, folder: Path) -> bool:
         """Return whether a folder of the home is there that a run may have left."""
@@ -120,8 +135,11 @@ class Store:
 
     @classmethod
     @contextmanager
-    def open(cls, home: Home) -> Iterator[Self]:
+    def open(cls, home: Home, tell: Say = lambda _: None) -> Iterator[Self]:
         """Open for writing, as the only driver, and complete what a killed one left.
+
+        Args:
+            tell: takes a line about what people did to the store in MLflow.
 
         Raises:
             InputError: if another driver is alive, or the database is damaged or locked.
@@ -129,12 +147,12 @@ class Store:
         """
         from orchestrator import tracking
 
-        with locked(home), tracking.failures_told(home), cls._unlocked(home) as store:
+        with locked(home), tracking.failures_told(home), cls._unlocked(home, tell) as store:
             yield store
 
     @classmethod
     @contextmanager
-    def _unlocked(cls, home: Home) -> Iterator[Self]:
+    def _unlocked(cls, home: Home, tell: Say = lambda _: None) -> Iterator[Self]:
         """Open for writing; the caller holds the lock."""
         from orchestrator import tracking
 
@@ -143,10 +161,10 @@ class Store:
         tracking_database.require_writable(home)
         moved = artifact_locations.mend(home)
         client = tracking.connect(home)
-        found = client.get_experiment_by_name(experiment_name(home))
-        experiment = found.experiment_id if found else tracking.create_experiment(client, home)
+        experiment = tracking.our_experiment(client, home, tell)
         runs = tracking.every_run(home, client, experiment)
-        store = cls(home, runs, client=client, experiment=experiment)
+        store = cls(home, runs, client=client, experiment=experiment, tell=tell)
+        store._bring_back(runs)
         store.reconciled = store.reconcile()
         store.moved = moved or (None if found else artifact_locations.recorded_anew(home))
         try:
@@ -184,7 +202,7 @@ class Store:
             key: Failure(
                 kind=run.tags[FAILURE],  # type: ignore[arg-type]
                 message=run.tags.get(MESSAGE, ""),
-                attempt=int(run.tags[ATTEMPT]),
+                attempt=number_of(run),
                 site=run.tags.get(SITE, ""),
             )
             for key, run in self._runs.items()
@@ -193,17 +211,13 @@ class Store:
 
     def log_of(self, key: str) -> Path | None:
         """Return the log of the last failed attempt at a run; None if there is none."""
-        number = self._runs[key].tags[ATTEMPT]
+        number = number_of(self._runs[key])
         path = self._published(key) / f"attempt-{number}.log"
         return path if path.is_file() else None
 
     def running(self) -> dict[str, int]:
         """Return the attempt number of each run that is marked as running, by key."""
-        return {
-            key: int(run.tags[ATTEMPT])
-            for key, run in self._runs.items()
-            if run.status == "RUNNING"
-        }
+        return {key: number_of(run) for key, run in self._runs.items() if run.status == "RUNNING"}
 
     def specs(self) -> dict[str, dict[str, Any]]:
         """Return the specs of the finished runs by key, as they were stored."""
@@ -228,13 +242,12 @@ class Store:
         known = self._parents.get(name)
         if known is None:
             labels |= {KIND: "sweep", SWEEP: name}
-            known = self._create(f"{plan.title} ({plan.scale})", labels)
+            known = self._book.create(f"{plan.title} ({plan.scale})", labels)
         else:
-            self._log(known.run_id, tags=labels)
-            self._client.update_run(known.run_id, status="RUNNING")
-        self._sweep = name
-        self._parents[name] = known.now(status="RUNNING", tags=labels)
+            known = self._book.write(known, tags=labels, status="RUNNING")
+        self._sweep, self._parents[name] = name, known
         self._keep_changes(known.run_id)
+        self._nest(known, plan)
         return known.run_id
 
     def diffs(self) -> dict[str, str]:
@@ -268,11 +281,10 @@ class Store:
                 parent = self._parents[self._sweep].run_id
             if parent is not None:
                 labels[PARENT] = parent
-            known = self._create(run.label, labels)
+            known = self._book.create(run.label, labels)
         else:
-            self._log(known.run_id, tags=labels)
-            self._client.update_run(known.run_id, status="RUNNING")
-        self._runs[run.key] = known.now(status="RUNNING", tags=labels)
+            known = self._book.write(known, tags=labels, status="RUNNING")
+        self._runs[run.key] = known
         self._log_params(run.key, run.spec.model_dump(mode="json"))
         attempt = self._attempt(run.key)
         self._folders.begin(attempt)
@@ -280,7 +292,7 @@ class Store:
 
     def log_points(self, key: str, points: Iterable[Point]) -> None:
         """Log values of a running run; each name and step once, whatever the attempt."""
-        self._log(self._runs[key].run_id, metrics=self._fresh(key, points))
+        self._write(self._runs, key, metrics=self._fresh(key, points))
 
     def furthest(self, key: str) -> int:
         """Return the last update that any attempt at a run has told of."""
@@ -289,9 +301,9 @@ class Store:
     def add_redone(self, key: str, updates: int) -> None:
         """Count updates of a run that were lost with an attempt and are done again."""
         known = self._runs[key]
-        tags = {REDONE: str(int(known.tags.get(REDONE, 0)) + updates)}
-        self._log(known.run_id, tags=tags)
-        self._runs[key] = known.now(status=known.status, tags=tags)
+        before = known.tags.get(REDONE, "")
+        redone = (int(before) if before.isdigit() else 0) + updates
+        self._write(self._runs, key, tags={REDONE: str(redone)})
 
     def commit(self, key: str, attempt: Attempt) -> StoredRun:
         """Publish what an attempt left.
@@ -316,15 +328,12 @@ class Store:
         """
         self._require_current(key, attempt)
         self._folders.keep_log(attempt, self._published(key), failure.traceback)
-        known = self._runs[key]
         tags = {
             FAILURE: failure.kind,
             MESSAGE: failure.message[:LONGEST_TAG],
             SITE: failure.site[:LONGEST_TAG],
         }
-        self._log(known.run_id, tags=tags)
-        self._client.set_terminated(known.run_id, status="FAILED")
-        self._runs[key] = known.now(status="FAILED", tags=tags)
+        self._write(self._runs, key, tags=tags, status="FAILED")
         self._folders.remove(attempt.artifacts)
 
     def reconcile(self) -> dict[str, str]:
@@ -344,13 +353,40 @@ class Store:
                 self._record(key, published)
                 done[key] = "published"
             elif run.status in ("RUNNING", "FINISHED"):
-                self._runs[key] = self._killed(run)
+                self._write(self._runs, key, status="KILLED")
                 done[key] = "interrupted" if run.status == "RUNNING" else "its artifacts are gone"
         for above in (self._parents, self._groups):
-            for name, parent in above.items():
+            for name, parent in list(above.items()):
                 if parent.status == "RUNNING":
-                    above[name] = self._killed(parent)
+                    self._write(above, name, status="KILLED")
         return done
+
+    def settle(self) -> list[str]:
+        """Bring MLflow back to what this driver stored and the folders hold, whatever people did there.
+
+        Returns:
+            the keys of runs that are stored no more: deleted for good with their artifacts.
+        """
+        from orchestrator import tracking
+
+        self._book.experiment = tracking.our_experiment(self._client, self.home, self._tell)
+        self._bring_back(tracking.every_run(self.home, self._client, self._book.experiment))
+        lost = [
+            key
+            for key, run in self._runs.items()
+            if run.status == "FINISHED" and not self.is_whole(key)
+        ]
+        for key in lost:
+            self._write(self._runs, key, status="KILLED")
+        return lost
+
+    def is_whole(self, key: str) -> bool:
+        """Whether a finished run is still there to be read."""
+        return (self.folder_of(key) / RESULT).is_file()
+
+    def folder_of(self, key: str) -> Path:
+        """Return where the artifacts of a run lie now."""
+        return self._published(key)
 
     def write_table(
         self, files: Callable[[Path], object], rows: Sequence[Mapping[str, Any]], note: str
@@ -362,8 +398,7 @@ class Store:
             rows: one record per cell, as in the JSON report.
             note: Markdown that the UI shows with the sweep.
         """
-        parent = self._parent()
-        root = self._artifacts_of(parent.run_id)
+        root = self._artifacts_of(self._parent().run_id)
         folder = root / "table"
         folder.mkdir(parents=True, exist_ok=True)
         files(folder)
@@ -375,16 +410,15 @@ class Store:
         (folder / "cells.json").write_text(json.dumps(content), encoding="utf-8")
         listed = json.dumps([{"path": "table/cells.json", "type": "table"}])
         tags = {"mlflow.loggedArtifacts": listed, "mlflow.note.content": note[:LONGEST_TAG]}
-        self._log(parent.run_id, tags=tags)
+        self._write_to_sweep(tags=tags)
         for row in rows:
             self._summarise(row)
-        return folder
+        # Where it is now: somebody may have deleted the sweep's run for good in the meantime.
+        return self._artifacts_of(self._parent().run_id) / "table"
 
     def end_sweep(self, *, complete: bool) -> None:
         """Mark the sweep as finished, or as interrupted with runs left to do."""
-        parent, status = self._parent(), "FINISHED" if complete else "FAILED"
-        self._client.set_terminated(parent.run_id, status=status)
-        self._parents[parent.tags[SWEEP]] = parent.now(status=status)
+        self._write_to_sweep(status="FINISHED" if complete else "FAILED")
 
     def begin_group(
         self,
@@ -405,14 +439,13 @@ class Store:
         labels = {**tags, **_prefixed(provenance())}
         if known is None:
             labels |= {KIND: "group", GROUP: name, **({PARENT: parent} if parent else {})}
-            known = self._create(title, labels)
+            known = self._book.create(title, labels)
         elif known.status != "RUNNING":
-            self._log(known.run_id, tags=labels)
-            self._client.update_run(known.run_id, status="RUNNING")
+            known = self._book.write(known, tags=labels, status="RUNNING")
         if params and not known.has_params:
             # Of a group that is there too: a driver may have been killed in between.
-            self._log(known.run_id, params=params)
-        self._groups[name] = known.now(status="RUNNING", tags=labels)
+            known = self._book.write(known, params=params)
+        self._groups[name] = known.now(tags=labels)
         return known.run_id
 
     def group_run(self, name: str) -> str:
@@ -447,9 +480,7 @@ class Store:
 
     def note_use(self, name: str, keys: Sequence[str], *, step: int) -> None:
         """Note which runs a group needs at a step: one run may serve several groups."""
-        known, tags = self._groups[name], {f"{USES}{step}": " ".join(keys)}
-        self._log(known.run_id, tags=tags)
-        self._groups[name] = known.now(tags=tags)
+        self._write(self._groups, name, tags={f"{USES}{step}": " ".join(keys)})
 
     def log_to_group(self, name: str, metrics: Mapping[str, float], *, step: int) -> None:
         """Log values of a group; a name and step that was logged before is left as it is."""
@@ -458,32 +489,27 @@ class Store:
         now = time.time_ns() // 1_000_000
         fresh = [n for n in metrics if (n, step) not in logged]
         if known.metrics and not logged:
-            logged |= {
-                (each, point.step)
-                for each in known.metrics
-                for point in self._client.get_metric_history(known.run_id, each)
-            }
+            logged |= self._book.history(known)
             fresh = [n for n in metrics if (n, step) not in logged]
-        self._log(known.run_id, metrics=[_metric(n, metrics[n], now, step) for n in fresh])
+        values = [_metric(n, metrics[n], now, step) for n in fresh]
+        self._write(self._groups, name, metrics=values)
         logged |= {(n, step) for n in fresh}
 
     def end_group(self, name: str, status: str, tags: Mapping[str, str]) -> None:
         """Mark a group as ended."""
-        known = self._groups[name]
-        self._log(known.run_id, tags=tags)
-        self._client.set_terminated(known.run_id, status=status)
-        self._groups[name] = known.now(status=status, tags=tags)
+        self._write(self._groups, name, tags=tags, status=status)
 
     def _keep(self, run: Known) -> None:
-        kind = run.tags.get(KIND)
-        if kind == "run":
+        """Keep a run under its name; one whose tags somebody spoilt has none, and is left alone."""
+        kind, tags = run.tags.get(KIND), run.tags
+        if kind == "run" and KEY in tags:
             self._keep_run(run)
-        elif kind == "sweep":
-            self._parents[run.tags[SWEEP]] = run
-        elif kind == "summary":
-            self._summaries[run.tags[SUMMARY]] = run
-        elif kind == "group":
-            self._groups[run.tags[GROUP]] = run
+        elif kind == "sweep" and SWEEP in tags:
+            self._parents[tags[SWEEP]] = run
+        elif kind == "summary" and SUMMARY in tags:
+            self._summaries[tags[SUMMARY]] = run
+        elif kind == "group" and GROUP in tags:
+            self._groups[tags[GROUP]] = run
 
     def _keep_run(self, run: Known) -> None:
         """Keep the run of a key: of two, the finished one, else the newer."""
@@ -496,65 +522,73 @@ class Store:
     def _remove_doubles(self) -> None:
         """Delete what a server made twice, having been asked again because its answer was lost."""
         for run in self._twice:
-            self._client.delete_run(run.run_id)
-            self._deleted.add(run.run_id)
+            self._book.delete(run)
         self._twice.clear()
 
     def _parent(self) -> Known:
         assert self._sweep is not None, "no sweep was begun"
         return self._parents[self._sweep]
 
-    def _create(self, name: str, tags: Mapping[str, str], started_ms: int | None = None) -> Known:
-        run = self._client.create_run(
-            self._experiment, start_time=started_ms, run_name=name, tags=dict(tags)
-        )
-        return Known.of(run)
+    def _bring_back(self, found: Runs) -> None:
+        kept = (self._parents, self._groups, self._runs, self._summaries)
+        bring_back(found, kept, self._book, self._tell)
+        while self._without_values:
+            key = self._without_values.pop()
+            if self.is_whole(key):
+                folder = self.folder_of(key)
+                self._log_params(key, json.loads((folder / "spec.json").read_text()))
+                self._record(key, json.loads((folder / RESULT).read_text()))
 
-    def _log(
-        self,
-        run_id: str,
-        *,
-        metrics: Sequence[Metric] = (),
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write what there is in as few transactions as MLflow allows."""
-        if metrics or params or tags:
-            from mlflow.entities import Param, RunTag
+    def _replaced(self, before: Known, now: Known) -> None:
+        """Let all that belonged to a run belong to the one that was made in its place."""
+        folder = self._artifacts_of(before.run_id)
+        if self._folders.has(folder):
+            self._folders.move(folder, self._artifacts_of(now.run_id))
+        self._logged.pop(before.tags.get(KEY, before.tags.get(GROUP, "")), None)
+        if before.status == "FINISHED" and KEY in before.tags:
+            self._without_values.add(before.tags[KEY])
+        for where in (self._groups, self._runs, self._summaries):
+            for name, known in list(where.items()):
+                if known.tags.get(PARENT) == before.run_id:
+                    self._write(where, name, tags={PARENT: now.run_id})
 
-            self._client.log_batch(
-                run_id,
-                metrics=metrics,
-                params=[Param(name, str(value)) for name, value in (params or {}).items()],
-                tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-            )
+    def _nest(self, sweep: Known, plan: Plan) -> None:
+        """Put runs of a plan below its sweep that lie below none, since somebody deleted that."""
+        above = {known.run_id for known in (*self._parents.values(), *self._groups.values())}
+        for run in plan.runs:
+            known = self._runs.get(run.key)
+            if known is not None and known.tags.get(PARENT, sweep.run_id) not in above:
+                self._write(self._runs, run.key, tags={PARENT: sweep.run_id})
+
+    def _write(self, where: dict[str, Known], name: str, **what: Any) -> None:
+        """Write to the MLflow run that is kept under a name, and keep what it is then."""
+        where[name] = self._book.write(where[name], **what)
+
+    def _write_to_sweep(self, **what: Any) -> None:
+        assert self._sweep is not None, "no sweep was begun"
+        self._write(self._parents, self._sweep, **what)
 
     def _log_params(self, key: str, spec: Mapping[str, Any]) -> None:
         """Write the parameters of a run, unless a driver killed since has."""
         known = self._runs[key]
         if not known.has_params:
-            self._log(known.run_id, params=flat(spec))
-            self._runs[key] = replace(known, has_params=True)
-
-    def _killed(self, run: Known) -> Known:
-        self._client.set_terminated(run.run_id, status="KILLED")
-        return run.now(status="KILLED")
+            self._write(self._runs, key, params=flat(spec))
 
     def _numbers_used(self, key: str, known: Known | None) -> Iterator[int]:
         """Yield the numbers of attempts there were, also of those a lost database knew."""
         if known is not None:
-            yield int(known.tags[ATTEMPT])
+            yield number_of(known)
         yield from self._folders.numbers(key)
 
     def _require_current(self, key: str, attempt: Attempt) -> None:
-        if attempt.number != int(self._runs[key].tags[ATTEMPT]):
+        if attempt.number != number_of(self._runs[key]):
             raise StaleAttemptError(
                 f"attempt {attempt.number} at run {key} is not the current one"
             )
 
     def _attempt(self, key: str) -> Attempt:
         known = self._runs[key]
-        return self._folders.attempt(key, int(known.tags[ATTEMPT]), known.run_id)
+        return self._folders.attempt(key, number_of(known), known.run_id)
 
     def _artifacts_of(self, run_id: str) -> Path:
         return self._folders.artifacts_of(run_id)
@@ -578,7 +612,6 @@ class Store:
 
     def _record(self, key: str, result: Mapping[str, Any]) -> StoredRun:
         """Write the metrics and the status of a published result; safe to be done again."""
-        known = self._runs[key]
         # The same whoever records it and when, so that nothing recorded twice is there twice.
         ended_ms = int((self._published(key) / RESULT).stat().st_mtime * 1000)
         final = {**result["metrics"], "seconds": result["seconds"]}
@@ -586,10 +619,17 @@ class Store:
         points = [Point(name, step, value, ended_ms) for name, value in final.items()]
         history = sorted((Point(*row) for row in result["history"]), key=lambda p: p.step)
         tags = _prefixed(result["environment"])
-        self._log(known.run_id, metrics=self._fresh(key, [*points, *history]), tags=tags)
-        self._client.set_terminated(known.run_id, end_time=ended_ms)
         last = {point.name: point.value for point in history} | final
-        self._runs[key] = known.now(status="FINISHED", tags=tags, metrics=last)
+        fresh = self._fresh(key, [*points, *history])
+        self._write(
+            self._runs,
+            key,
+            metrics=fresh,
+            last=last,
+            tags=tags,
+            status="FINISHED",
+            ended_ms=ended_ms,
+        )
         self._logged.pop(key, None)
         self._folders.tidy(key)
         if self.home.mirror is not None:
@@ -635,9 +675,9 @@ class Store:
             if sweep is not None:
                 if sweep not in self._parents:
                     tags = {KIND: "sweep", SWEEP: sweep}
-                    self._parents[sweep] = self._create(content["sweep_name"], tags)
+                    self._parents[sweep] = self._book.create(content["sweep_name"], tags)
                 labels[PARENT] = self._parents[sweep].run_id
-            self._runs[key] = self._create(name, labels, content.get("started_ms"))
+            self._runs[key] = self._book.create(name, labels, content.get("started_ms"))
         self._log_params(key, spec)
         self._folders.move(folder, self._published(key))
         with suppress(OSError):
@@ -658,12 +698,7 @@ class Store:
     def _known_points(self, key: str) -> set[tuple[str, int]]:
         """Return the logged names and steps of a run; read back once for one of another driver."""
         if key not in self._logged:
-            run = self._runs[key]
-            self._logged[key] = {
-                (name, metric.step)
-                for name in run.metrics
-                for metric in self._client.get_metric_history(run.run_id, name)
-            }
+            self._logged[key] = self._book.history(self._runs[key])
         return self._logged[key]
 
     def _summarise(self, row: Mapping[str, Any]) -> None:
@@ -676,15 +711,16 @@ class Store:
         if known is None:
             tags = {KIND: "summary", SUMMARY: name, PARENT: parent.run_id}
             tags |= {f"hdsweep.{k}": str(row[k]) for k in ("method", "target", "metric")}
-            known = self._create(f"{cell} (mean)", tags)
+            known = self._book.create(f"{cell} (mean)", tags)
+        metrics: list[Metric] = []
         if values != known.metrics:
             now = time.time_ns() // 1_000_000
             metrics = [_metric(k, v, now, int(row["n"])) for k, v in values.items()]
-            self._log(known.run_id, metrics=metrics)
         elif known.status == "FINISHED":
             return
-        self._client.set_terminated(known.run_id)
-        self._summaries[name] = known.now(status="FINISHED", metrics=values)
+        self._summaries[name] = self._book.write(
+            known, metrics=metrics, last=values, status="FINISHED"
+        )
 
 
 def _metric(name: str, value: float, time_ms: int, step: int) -> Metric:

@@ -129,6 +129,7 @@ class Sweep:
             run.key: method_hash(run.spec.task, run.code) for run in runs if run.code is not None
         }
         """Hashes of the files of tasks of the user's own, by key."""
+        self._planned_runs = {run.key: run for run in runs}
         self.result = SweepResult(planned=len(runs))
         waiting = []
         for run in runs:
@@ -176,6 +177,11 @@ class Sweep:
         run = None if self._ends else self._frontier.take()
         if run is None:
             return None
+        if run.needs is not None:
+            if not self._store.is_whole(run.needs):
+                self._train_again(run)
+                return self.start_next(trial_id)
+            self._artifacts[run.needs] = self._store.folder_of(run.needs)
         if self._budget is not None and not self._budget.admits(run.key):
             self._frontier.put_back(run.key)
             self._out_of_budget = True
@@ -188,6 +194,18 @@ class Sweep:
         if self._budget is not None:
             self._budget.start(run.key)
         return self._configuration(run, attempt)
+
+    def _train_again(self, run: PlannedRun) -> None:
+        """Have the pretraining of a run trained again, which somebody removed with its artifacts."""
+        assert run.needs is not None, "only a run that needs another comes here"
+        needed = self._planned_runs[run.needs]
+        self._frontier.put_back(run.key)
+        self._frontier.lose(needed)
+        if self._tries.get(needed.key):
+            self.result.finished -= 1
+        else:
+            self.result.reused -= 1
+        self._tell("retrying", needed, message="its artifacts were removed: it is trained again")
 
     def parent_of(self, run: PlannedRun) -> str | None:  # noqa: ARG002
         """Return the MLflow run that a run is stored below; None for that of the sweep."""

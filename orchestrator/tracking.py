@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
@@ -22,6 +23,8 @@ from sqlalchemy.exc import OperationalError
 from orchestrator import tracking_server
 from orchestrator.errors import HdsweepError, chain
 from orchestrator.home import Home
+from orchestrator.refusals import code_of, refused
+from orchestrator.stopping import Say
 from orchestrator.tracking_database import (
     Known,
     Runs,
@@ -30,6 +33,7 @@ from orchestrator.tracking_database import (
     experiment_name,
     pragma,
     read_runs,
+    renamed_experiment,
     unreadable,
 )
 
@@ -76,6 +80,35 @@ def create_experiment(client: MlflowClient, home: Home) -> str:
     )
 
 
+def our_experiment(client: MlflowClient, home: Home, tell: Say) -> str:
+    """Return the id of our experiment, made if there is none, and as it was if somebody changed it.
+
+    Args:
+        tell: takes a line about what was found.
+    """
+    found, name = _found(client, home), experiment_name(home)
+    if found is None:
+        return create_experiment(client, home)
+    if found.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_experiment(found.experiment_id)
+        tell(f"the experiment `{found.name}` had been deleted in MLflow: restored with its runs")
+    if found.name != name:
+        client.rename_experiment(found.experiment_id, name)
+        tell(f"the experiment `{name}` had been renamed in MLflow: `{found.name}` no more")
+    return str(found.experiment_id)
+
+
+def _found(client: MlflowClient, home: Home) -> Experiment | None:
+    """Return our experiment, deleted or not, under its own name or what somebody called it."""
+    found = client.get_experiment_by_name(experiment_name(home))
+    if found is not None:
+        return found
+    if home.tracking_uri:
+        return tracking_server.renamed(client, experiment_name(home), home.artifact_location)
+    renamed = renamed_experiment(home)
+    return client.get_experiment(renamed) if renamed else None
+
+
 def connect(home: Home) -> MlflowClient:
     """Return a client of the home's database, or of the server that it names.
 
@@ -119,7 +152,7 @@ def failures_told(home: Home) -> Iterator[None]:
         raise
     except Exception as error:
         for inner in chain(error):
-            if isinstance(inner, tracking_server.ServerError):
+            if isinstance(inner, HdsweepError):
                 raise inner from error
             if isinstance(inner, OperationalError):
                 inner = inner.orig or inner  # noqa: PLW2901
@@ -128,6 +161,8 @@ def failures_told(home: Home) -> Iterator[None]:
                     f"home folder `{home.path}` could not be written to any more: {inner}",
                     hint="once it can, the same command goes on where it stopped",
                 ) from error
+        if code_of(error) is not None:
+            raise refused(error) from error
         raise
 
 
@@ -144,8 +179,10 @@ def set_aside(home: Home) -> None:
         client = connect(home)
         found = client.get_experiment_by_name(experiment_name(home))
         if found is not None:
+            if found.lifecycle_stage == LifecycleStage.DELETED:  # MLflow renames no such thing.
+                client.restore_experiment(found.experiment_id)
             client.rename_experiment(
-                found.experiment_id, f"{found.name} set aside {time.time_ns()}"
+                found.experiment_id, f"{found.name} {tracking_server.SET_ASIDE} {time.time_ns()}"
             )
         return
     _let_go(home.database)
@@ -166,7 +203,7 @@ def read(home: Home) -> Runs | None:
         InputError: if the server does not answer.
     """
     client = connect(home)
-    found = client.get_experiment_by_name(experiment_name(home))
+    found = _found(client, home)
     return every_run(home, client, found.experiment_id) if found else None
 
 
@@ -195,3 +232,5 @@ def _quiet() -> None:
     """Keep MLflow from announcing every table that it makes."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It prints a traceback of every error of the database, which we tell of in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -102,9 +102,12 @@ def read_runs(home: Home, experiment: str) -> Runs | None:
     try:
         with contextlib.closing(connected(home.database)) as connection:
             found = connection.execute(
-                "SELECT experiment_id FROM experiments WHERE name = ?", (experiment,)
+                "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?",
+                (experiment,),
             ).fetchone()
-            return None if found is None else _runs_of(connection, found)
+            if found is None and experiment == EXPERIMENT:
+                found = _renamed(connection)
+            return None if found is None else _runs_of(connection, *found)
     except (sqlite3.Error, OSError) as error:
         raise unreadable(home, error) from error
 
@@ -156,7 +159,24 @@ def unreadable(home: Home, error: Exception) -> InputError:
     )
 
 
-def _runs_of(connection: sqlite3.Connection, experiment: tuple[int]) -> Runs:
+def renamed_experiment(home: Home) -> str | None:
+    """Return the id of the experiment that has our runs, whatever it is called; None without any."""
+    with contextlib.closing(connected(home.database)) as connection:
+        found = _renamed(connection)
+    return None if found is None else str(found[0])
+
+
+def _renamed(connection: sqlite3.Connection) -> tuple[int, str] | None:
+    found: tuple[int, str] | None = connection.execute(
+        "SELECT experiment_id, lifecycle_stage FROM experiments WHERE experiment_id IN"
+        " (SELECT experiment_id FROM runs JOIN tags USING (run_uuid) WHERE key = 'hdsweep.kind')"
+    ).fetchone()
+    return found
+
+
+def _runs_of(connection: sqlite3.Connection, number: int, stage_of_all: str) -> Runs:
+    """Return the runs of an experiment; all of them count as there if it is deleted as a whole."""
+    experiment = (number,)
     rows = connection.execute(
         "SELECT run_uuid, name, status, start_time, lifecycle_stage FROM runs"
         " WHERE experiment_id = ? ORDER BY start_time DESC",
@@ -168,14 +188,14 @@ def _runs_of(connection: sqlite3.Connection, experiment: tuple[int]) -> Runs:
         tags[run][name] = value
     metrics: dict[str, dict[str, float]] = defaultdict(dict)
     of_metrics = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {MINE}"
-    for run, name, number, nan in connection.execute(of_metrics, experiment):
-        metrics[run][name] = math.nan if nan else number
+    for run, name, value, nan in connection.execute(of_metrics, experiment):
+        metrics[run][name] = math.nan if nan else value
     of_params = f"SELECT DISTINCT run_uuid FROM params WHERE {MINE}"
     with_params = {run for (run,) in connection.execute(of_params, experiment)}
     known = [
         Known(run, name, status, started_ms, tags[run], metrics[run], run in with_params)
         for run, name, status, started_ms, stage in rows
-        if stage == ACTIVE
+        if stage == ACTIVE or stage_of_all != ACTIVE
     ]
     return Runs(known, {row[0] for row in rows} - {run.run_id for run in known})
 

@@ -21,6 +21,7 @@ from orchestrator.home import Home
 
 HOME = "home"  # Instead of an address: back to the home's own database.
 PAGE = 1000  # Runs that are read at once; MLflow sends at most 50,000.
+SET_ASIDE = "set aside"  # Stands in the name of an experiment that another took the place of.
 SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -134,6 +135,26 @@ def every_run(client: MlflowClient, experiment: str) -> list[Run]:
         token = page.token
         if not token:
             return runs
+
+
+def renamed(client: MlflowClient, name: str, place: str) -> Experiment | None:
+    """Return the experiment of a home that somebody renamed: the one whose artifacts lie in it.
+
+    Args:
+        name: what it was called; one that `reconcile --rebuild` set aside is not meant.
+        place: where its artifacts lie.
+    """
+    token = None
+    while True:
+        page = client.search_experiments(view_type=ViewType.ALL, page_token=token)
+        for found in page:
+            if found.artifact_location == place and not found.name.startswith(
+                f"{name} {SET_ASIDE}"
+            ):
+                return found
+        token = page.token
+        if not token:
+            return None
 
 
 def is_deleted(run: Run) -> bool:

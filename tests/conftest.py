@@ -136,6 +136,22 @@ def empty_database(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def laboratory_folder(tmp_path_factory):
+    """Return the folder of the database of an MLflow server, `lab.db`."""
+    return tmp_path_factory.mktemp("laboratory")
+
+
+@pytest.fixture(scope="session")
+def laboratory(laboratory_folder):
+    """Return the address of an MLflow server that several homes use."""
+    from tests.mlflow_server import free_port, server
+
+    port = free_port()
+    with server(laboratory_folder, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """Return the folder of real images in official layouts, or skip."""
     default = Path(__file__).parents[1].parent / "shared" / "data"

@@ -39,7 +39,7 @@ def reconcile(
             print_json({"rebuilt": count})
         return
     choose(opened, tracking_uri)
-    with Store.open(opened) as store:
+    with Store.open(opened, say) as store:
         if store.moved:
             say(store.moved)
         if as_json:

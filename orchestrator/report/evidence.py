@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from orchestrator.attempts import RESULT
 from orchestrator.failures import Group, grouped
 from orchestrator.plan import Plan, PlannedRun
+from orchestrator.tags import ATTEMPT
 
 if TYPE_CHECKING:
     from orchestrator.store import Store, StoredRun
@@ -143,7 +144,7 @@ def gather(plan: Plan, store: "Store | None", *, pictures: bool = True) -> Evide
 
 
 def _done(run: PlannedRun, stored: "StoredRun") -> Done:
-    from orchestrator.store import ATTEMPT, REDONE
+    from orchestrator.store import REDONE
 
     result = _result(stored.artifacts)
     code = ("hdsweep", "commit", "changes")

@@ -57,7 +57,7 @@ def search_and_answer(
 
     ready_plan(lambda: _plan(make()), home, say)
     search = make()
-    with Store.open(home) as store:
+    with Store.open(home, say) as store:
         if store.moved:
             say(store.moved)
         ledger = Ledger(search, storage)
@@ -76,6 +76,7 @@ def search_and_answer(
                 notice=notice,
                 home=home,
             )
+        store.settle()
         answer = answer_of(search, ledger)
         _refuse_all_failed(answer)
         write_answer(home.path, search.name, _for_studies(answer))

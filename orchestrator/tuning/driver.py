@@ -169,6 +169,7 @@ class TuningSweep(Sweep):
         trial.waiting = {run.key for run in missing}
         fresh = [run for run in missing if run.key not in self._planned]
         self._planned |= {run.key for run in fresh}
+        self._planned_runs |= {run.key: run for run in runs}
         self.result.planned += len(fresh)
         self.result.reused += 1 + len(trial.fine_tunings) - len(missing)
         for run in runs:

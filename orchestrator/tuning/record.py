@@ -23,7 +23,7 @@ class Record:
 
     def __init__(self, search: Search, store: Store) -> None:
         self._search, self._store = search, store
-        self._parent = store.begin_group(
+        store.begin_group(
             f"search/{search.name}",
             f"tune {search.space.name}: {search.source} to {', '.join(search.targets)}"
             f" ({search.scale.name})",
@@ -51,7 +51,7 @@ class Record:
             self._name(number),
             f"trial {number}: {worded}",
             {"hdsweep.trial": str(number)},
-            parent=self._parent,
+            parent=self._store.group_run(f"search/{self._search.name}"),
             params=values,
         )
 

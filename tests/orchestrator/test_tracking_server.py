@@ -1,14 +1,7 @@
 """The runs of a home on MLflow's own server, on the loopback address, instead of in its database."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -21,56 +14,12 @@ from orchestrator.plan import load_plan
 from orchestrator.store import Store, rebuild
 from orchestrator.tracking_server import ServerError, choose
 from tests.command_line import hdsweep
+from tests.mlflow_server import free_port, server
 from tests.stored_runs import committed, fill, metric_history
 
 pytestmark = pytest.mark.slow
 
 OF_A_MOMENT = {"mlflow.parentRunId", "hdsweep.attempt_folder"}
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-@contextmanager
-def server(folder, port):
-    """Have a server running over the database in a folder; yields its process."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'lab.db'}"]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | quiet, start_new_session=True
-        )
-    try:
-        wait_until_it_answers(process, port)
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # It has written what it has answered.
-        process.wait(60)
-
-
-def wait_until_it_answers(process, port):
-    straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(600):
-        assert process.poll() is None
-        try:
-            straight.open(f"http://127.0.0.1:{port}/health", timeout=2).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise TimeoutError("the server of MLflow does not answer")
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """Return the address of a server that several homes use."""
-    port = free_port()
-    with server(tmp_path_factory.mktemp("laboratory"), port):
-        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
