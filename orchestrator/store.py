@@ -161,12 +161,12 @@ class Store:
         tracking_database.require_writable(home)
         moved = artifact_locations.mend(home)
         client = tracking.connect(home)
-        experiment = tracking.our_experiment(client, home, tell)
+        experiment, was_there = tracking.our_experiment(client, home, tell)
         runs = tracking.every_run(home, client, experiment)
         store = cls(home, runs, client=client, experiment=experiment, tell=tell)
         store._bring_back(runs)
         store.reconciled = store.reconcile()
-        store.moved = moved or (None if found else artifact_locations.recorded_anew(home))
+        store.moved = moved or (None if was_there else artifact_locations.recorded_anew(home))
         try:
             yield store
         finally:
@@ -369,7 +369,7 @@ class Store:
         """
         from orchestrator import tracking
 
-        self._book.experiment = tracking.our_experiment(self._client, self.home, self._tell)
+        self._book.experiment, _ = tracking.our_experiment(self._client, self.home, self._tell)
         self._bring_back(tracking.every_run(self.home, self._client, self._book.experiment))
         lost = [
             key

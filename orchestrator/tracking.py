@@ -80,22 +80,22 @@ def create_experiment(client: MlflowClient, home: Home) -> str:
     )
 
 
-def our_experiment(client: MlflowClient, home: Home, tell: Say) -> str:
-    """Return the id of our experiment, made if there is none, and as it was if somebody changed it.
+def our_experiment(client: MlflowClient, home: Home, tell: Say) -> tuple[str, bool]:
+    """Return the id of our experiment, as it was if somebody changed it, and whether it was there.
 
     Args:
         tell: takes a line about what was found.
     """
     found, name = _found(client, home), experiment_name(home)
     if found is None:
-        return create_experiment(client, home)
+        return create_experiment(client, home), False
     if found.lifecycle_stage == LifecycleStage.DELETED:
         client.restore_experiment(found.experiment_id)
         tell(f"the experiment `{found.name}` had been deleted in MLflow: restored with its runs")
     if found.name != name:
         client.rename_experiment(found.experiment_id, name)
         tell(f"the experiment `{name}` had been renamed in MLflow: `{found.name}` no more")
-    return str(found.experiment_id)
+    return str(found.experiment_id), True
 
 
 def _found(client: MlflowClient, home: Home) -> Experiment | None:

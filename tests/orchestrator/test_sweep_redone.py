@@ -1,5 +1,7 @@
 """What was lost with a worker or a driver and done again is counted, and the report says so."""
 
+import shutil
+
 import pytest
 
 from orchestrator.hardware import Devices
@@ -8,6 +10,7 @@ from orchestrator.plan import load_plan
 from orchestrator.running import ready_plan
 from orchestrator.store import REDONE, Store
 from orchestrator.sweep import Options, Sweep
+from tests.stored_runs import committed, fill
 
 
 @pytest.fixture
@@ -98,3 +101,35 @@ def test_a_run_that_goes_on_where_it_was_heard_of_last_loses_nothing(home, plan)
         assert sweep.result.updates_redone == 0
         (key,) = (run.key for run in plan.runs)
         assert REDONE not in store._runs[key].tags
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_pretraining_whose_artifacts_somebody_removed_is_trained_again(home, before):
+    plan = ready_plan(
+        lambda: load_plan(
+            "table2", scale="smoke", home=home.path, methods="hybrid_ft", targets="ph2", seeds="0"
+        ),
+        home,
+        lambda _: None,
+    )
+    pretraining, fine_tuning = plan.runs
+    if before:  # By an earlier driver.
+        committed(home, plan, pretraining)
+    with Store.open(home) as store:
+        sweep = driver(plan, store)
+        if not before:
+            finish(sweep, "first", store, pretraining)
+        shutil.rmtree(store.folder_of(pretraining.key))
+        finish(sweep, "second", store, pretraining)
+        finish(sweep, "third", store, fine_tuning)
+        assert sweep.over
+        assert (sweep.result.reused, sweep.result.finished) == (0, 2)
+        assert store.finished().keys() == {run.key for run in plan.runs}
+
+
+def finish(sweep, trial, store, run):
+    """Let a worker take the next run, which is to be that one, and finish it."""
+    begin(sweep, trial)
+    attempt = store._attempt(run.key)
+    fill(attempt)
+    sweep.reported(trial, {"points": [], "finished": True, "resumed_at": 0, "update": 2})
