@@ -24,7 +24,13 @@ from orchestrator.commands import (
 )
 from orchestrator.commands.common import put, say
 from orchestrator.errors import HdsweepError, InputError
-from orchestrator.streams import make_robust, require_utf8, require_written, speak_utf8
+from orchestrator.streams import (
+    make_robust,
+    require_utf8,
+    require_working_directory,
+    require_written,
+    start_as_meant,
+)
 
 
 class _Verbs(TyperGroup):
@@ -74,9 +80,10 @@ app.add_typer(cluster.app, name="cluster")
 
 def main() -> None:
     """Run the command and leave with its exit status; an error is one clear line."""
-    speak_utf8()
+    start_as_meant()
     make_robust()
     try:
+        require_working_directory()
         require_utf8((*sys.argv, os.environ.get("HDSWEEP_HOME", "")))
         try:
             app(standalone_mode=True)

@@ -159,7 +159,7 @@ def reproduce(
 
 def _environment(before: Mapping[str, Any], artifacts: Path) -> dict[str, tuple[object, object]]:
     """Return what differs in versions, hardware and code; of the code, where that was recorded."""
-    now = json.loads((artifacts / RESULT).read_text())
+    now = json.loads((artifacts / RESULT).read_text(encoding="utf-8"))
     found = _differences(before["environment"], now["environment"])
     if "code" in before:
         ours = [{f"code of {k}": v for k, v in each["code"].items()} for each in (before, now)]

@@ -16,6 +16,7 @@ from typing import Any
 
 from orchestrator.errors import HdsweepError, InputError
 
+OPTIMIZED = ("-O", "-OO")
 HANDLER = "hdsweep.lookalike"
 LOOKALIKES = {
     "±": "+/-",
@@ -103,18 +104,34 @@ class _Talk(io.TextIOWrapper):
             super().flush()
 
 
-def speak_utf8() -> None:
-    """Start this command anew in Python's UTF-8 mode if names of files would be anything else.
+def start_as_meant() -> None:
+    """Start this command anew where Python was told to take names of files, or our texts, otherwise.
 
-    Arrow and SQLite take names as UTF-8 whatever the locale. What is printed stays in the encoding of the
-    terminal. Workers and other children inherit both.
+    Arrow and SQLite take names as UTF-8 whatever the locale; what is printed stays in the encoding of the
+    terminal. And without docstrings (`-OO`, PYTHONOPTIMIZE=2) there is no help, and Ray does not start.
+    Workers and other children inherit both.
     """
-    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
-        return
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
-    os.environ["PYTHONUTF8"] = "1"
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    arguments = [each for each in sys.orig_argv[1:] if each not in OPTIMIZED]
+    told = os.environ.pop("PYTHONOPTIMIZE", None) is not None or arguments != sys.orig_argv[1:]
+    again = bool(sys.flags.optimize) and told
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
+        os.environ["PYTHONUTF8"] = "1"
+        again = True
+    if again:
+        os.execv(sys.executable, [sys.executable, *arguments])
+
+
+def require_working_directory() -> None:
+    """Raise an InputError if the working directory is gone, from which relative paths start, and Ray."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the working directory cannot be used: {error.strerror}",
+            hint="it was deleted or moved; `cd` to one that is there",
+        ) from error
 
 
 def require_utf8(names: Iterable[str]) -> None:

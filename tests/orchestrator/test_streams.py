@@ -154,3 +154,29 @@ def test_every_file_is_utf8_whatever_the_locale(package):
         for line in text_without_encoding(ast.parse(file.read_text(encoding="utf-8")))
     ]
     assert found == []
+
+
+def test_a_working_directory_that_is_gone_is_said_to_be(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f'cd "{gone}" && rmdir "{gone}" && exec "$@"'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *command("status", "table2", "--home", tmp_path / "home")],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the working directory cannot be used: No such file")
+    assert "hint: it was deleted or moved" in done.stderr
+
+
+@pytest.mark.parametrize("how", [{"PYTHONOPTIMIZE": "2"}, {}])
+def test_help_is_there_whatever_python_was_told_to_leave_out(how):
+    python, *rest = command("run", "--help")
+    arguments = [python, *([] if how else ["-OO"]), *rest]
+    done = subprocess.run(
+        arguments, check=False, capture_output=True, text=True, cwd=ROOT, env=os.environ | how
+    )
+    assert "Run what is missing of STUDY, and print its table." in done.stdout

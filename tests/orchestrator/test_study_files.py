@@ -88,6 +88,15 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
         load_study(str(path))
 
 
+def test_a_byte_order_mark_is_no_part_of_a_study(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.replace("\n", "\r\n"), encoding="utf-8-sig")
+    assert load_study(str(path)).name == "study"
+    path.write_text(STUDY, encoding="utf-16")
+    with pytest.raises(InputError, match="is UTF-16 text, must be UTF-8: save it as UTF-8"):
+        load_study(str(path))
+
+
 def test_a_misspelt_key_is_an_error_not_a_default(study):
     text = message(study, STUDY.replace("seeds", "seed"))
     assert "unknown key `seed`" in text

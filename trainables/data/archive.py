@@ -13,6 +13,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def unpack(archive: Path, folder: Path, on_unpacked: OnUnpacked | None = None) -
     with _opened(archive) as members:
         for member in members:
             _check(member, archive, folder)
-        _check_no_file_is_a_folder(members, archive)
+        _check_names_are_one_file_each(members, archive)
         total = sum(member.size for member in members)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         free = shutil.disk_usage(folder).free
@@ -147,13 +148,15 @@ def _read_to_the_end(opened: tarfile.TarFile) -> None:
 
 def _zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     mode = stat.S_IFMT(info.external_attr >> 16)
-    kind = "folder" if info.is_dir() else "file" if mode in (0, stat.S_IFREG) else "link"
+    # `orig_filename` is what the archive says; `filename` has been made harmless.
+    name = _slashed(info.orig_filename)
+    folder = info.is_dir() or name.endswith("/")
+    kind = "folder" if folder else "file" if mode in (0, stat.S_IFREG) else "link"
     try:
         seconds = calendar.timegm((*info.date_time, 0, 0, 0))
     except ValueError:
         seconds = 0  # Month 0, which some programs write for "unknown".
-    # `orig_filename` is what the archive says; `filename` has been made harmless.
-    return _Member(info.orig_filename, info.file_size, kind, seconds, lambda: archive.open(info))
+    return _Member(name, info.file_size, kind, seconds, lambda: archive.open(info))
 
 
 def _tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
@@ -165,13 +168,18 @@ def _tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
         return opened
 
     seconds = min(max(int(info.mtime), 0), YEAR_2106)
-    return _Member(info.name, info.size, kind, seconds, content)
+    return _Member(_slashed(info.name), info.size, kind, seconds, content)
+
+
+def _slashed(name: str) -> str:
+    """Return a name with the separators of archives; some programs on Windows write their own."""
+    return name.replace("\\", "/")
 
 
 def _check(member: _Member, archive: Path, folder: Path) -> None:
     if member.kind not in ("file", "folder"):
         raise DatasetError(f"{archive}: holds a {member.kind}, `{member.name}`: not unpacked")
-    path = PurePosixPath(member.name.replace("\\", "/"))
+    path = PurePosixPath(member.name)
     drive = ":" in (path.parts[0] if path.parts else "")
     if path.is_absolute() or drive or ".." in path.parts or "\0" in member.name:
         raise DatasetError(f"{archive}: `{member.name}` would be written outside its folder")
@@ -180,8 +188,12 @@ def _check(member: _Member, archive: Path, folder: Path) -> None:
         raise DatasetError(f"{archive}: `{member.name[:60]}...` is too long a name for a file")
 
 
-def _check_no_file_is_a_folder(members: Sequence[_Member], archive: Path) -> None:
-    files = {PurePosixPath(each.name) for each in members if each.kind == "file"}
+def _check_names_are_one_file_each(members: Sequence[_Member], archive: Path) -> None:
+    named = Counter(PurePosixPath(each.name) for each in members if each.kind == "file")
+    twice = sorted(path for path, count in named.items() if count > 1)
+    if twice:
+        raise DatasetError(f"{archive}: `{twice[0]}` is twice in it")
+    files = set(named)
     folders = {PurePosixPath(each.name) for each in members if each.kind == "folder"}
     folders |= {parent for path in files for parent in path.parents}
     for path in sorted(files & folders):

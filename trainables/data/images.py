@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from trainables.data.errors import BadImageError
 from trainables.data.info import IGNORED, Entry, Form, LabelsAt, Read, Sample
@@ -25,6 +25,9 @@ from trainables.data.labels import wrong_label
 
 FORMATS = ("PNG", "JPEG", "BMP")
 OPAQUE = 255
+UPRIGHT = 1  # EXIF orientation; those of `QUARTERS` exchange width and height.
+QUARTERS = (5, 6, 7, 8)
+PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 ASPECT_TOLERANCE = 0.02  # Copies of masks differ from their X-ray by a few pixels at most.
 MAX_PIXELS = 50_000_000  # The largest X-rays have 4892 x 4020, under 20 million.
 TOO_LARGE = f"more than the {MAX_PIXELS:,} pixels that are allowed; make it smaller"
@@ -102,6 +105,42 @@ def require_aspect(path: Path, mask: tuple[int, ...], image: tuple[int, ...]) ->
         raise BadImageError(f"{path}: mask of {_size(mask)} for an image of {_size(image)} pixels")
 
 
+def require_one_turn(entry: Entry) -> None:
+    """Raise a BadImageError if of an image and its mask one is turned by an EXIF orientation.
+
+    Certain is only a mask of the turned image's shape, where turning changes the shape.
+    """
+    how, image = _orientation(entry.image)
+    for mask in entry.masks:
+        its, shape = _orientation(mask)
+        quarter = how in QUARTERS and its == UPRIGHT
+        if its == how or (quarter and _lies(image) == -_lies(shape) != 0):
+            continue
+        turned, other = (entry.image, mask) if how != UPRIGHT else (mask, entry.image)
+        raise BadImageError(
+            f"{turned}: turned by its EXIF orientation ({max(how, its)}), but {other} is not so; save it "
+            "as it is to be seen, without an orientation"
+        )
+
+
+def _lies(size: tuple[int, int]) -> int:
+    """Return 1 for more width than height, -1 for less, 0 if they are about the same."""
+    width, height = size
+    return (width > height * (1 + ASPECT_TOLERANCE)) - (height > width * (1 + ASPECT_TOLERANCE))
+
+
+def _orientation(path: Path) -> tuple[int, tuple[int, int]]:
+    """Return the EXIF orientation of a file, and its width and height as stored."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            # Asked for what it does not have, a PNG file is decoded whole.
+            if image.format == "PNG" and not any(mark in path.read_bytes() for mark in PNG_EXIF):
+                return UPRIGHT, image.size
+            return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT), image.size
+    except Exception:  # noqa: BLE001 - whoever decodes it says what is wrong
+        return UPRIGHT, (0, 0)
+
+
 def read_mask(path: Path) -> NDArray[np.bool_]:
     """Return HW, true inside: above half of the range from 0 to 255, so that masks may be smoothed.
 
@@ -164,6 +203,7 @@ def read_sample(read: Read, entry: Entry, form: Form) -> Sample:
     Raises:
         BadImageError: if a file cannot be used, or a label is none of the classes.
     """
+    require_one_turn(entry)
     image, labels_HW = read(entry)
     if wrong := wrong_label(labels_HW, form.classes):
         raise BadImageError(f"{' and '.join(map(str, entry.masks))}: {wrong}")

@@ -66,7 +66,7 @@ def folders(root: Path, pattern: str, *, named: Sequence[str] = ()) -> dict[Path
     for folder, names in walk(root):
         if accepted and folder.name.lower() not in accepted:
             continue
-        files = {name: folder / name for name in names if re.fullmatch(pattern, name)}
+        files = {name: folder / name for name in names if _fits(pattern, name)}
         if files:
             found[folder] = files
     return found
@@ -74,8 +74,14 @@ def folders(root: Path, pattern: str, *, named: Sequence[str] = ()) -> dict[Path
 
 def by_id(files: Iterable[Path], pattern: str, *, id_of: Callable[[str], str] = str) -> Files:
     """Return files by what the first group of a pattern finds in their names, made an id."""
-    matches = ((re.fullmatch(pattern, path.name), path) for path in files)
+    matches = ((_fits(pattern, path.name), path) for path in files)
     return one_each((id_of(match[1]), path) for match, path in matches if match)
+
+
+def _fits(pattern: str, name: str) -> re.Match[str] | None:
+    """Return how a whole name matches; `.PNG` is `.png`."""
+    stem, dot, ending = name.rpartition(".")
+    return re.fullmatch(pattern, name) or re.fullmatch(pattern, f"{stem}{dot}{ending.lower()}")
 
 
 def only_folder(
@@ -98,7 +104,7 @@ def only_folder(
     if not found:
         where = f" in a folder named {' or '.join(named)}" if named else ""
         raise DatasetLayoutError(
-            f"{root}: {what} are not here: no file like {_readable(pattern)}{where}"
+            f"{root}: {what} are not here: no file like {_readable(pattern)}{where}{_instead(root)}"
         )
     files = found[one_place(root, sorted(found), what)]
     return by_id(files.values(), pattern, id_of=id_of)
@@ -112,7 +118,9 @@ def files_anywhere(root: Path, pattern: str, what: str) -> Files:
     """
     found = folders(root, pattern)
     if not found:
-        raise DatasetLayoutError(f"{root}: {what} are not here: no file like {_readable(pattern)}")
+        raise DatasetLayoutError(
+            f"{root}: {what} are not here: no file like {_readable(pattern)}{_instead(root)}"
+        )
     return by_id((path for files in found.values() for path in files.values()), pattern)
 
 
@@ -204,7 +212,27 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         # macOS archives carry a `__MACOSX` shadow with the same file names.
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         # And on other disks it leaves `._x.png` beside `x.png`.
-        yield path, [name for name in names if not name.startswith(".")]
+        visible = [name for name in names if not name.startswith(".")]
+        _require_utf8(path, visible)
+        yield path, visible
+
+
+def _require_utf8(folder: Path, names: Sequence[str]) -> None:
+    """Raise a DatasetLayoutError at a name that is not UTF-8, and so can be no id."""
+    for name in names:
+        if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
+            shown = name.encode("ascii", "backslashreplace").decode("ascii")
+            raise DatasetLayoutError(f"{folder}/{shown}: not a name in UTF-8; rename it")
+
+
+def _instead(root: Path) -> str:
+    """Return what a folder holds instead of what was looked for."""
+    files = [
+        (path / name).relative_to(root) for path, names in walk(root) for name in sorted(names)
+    ]
+    return (
+        f"; it holds {len(files)} files, such as `{files[0]}`" if files else "; it holds no file"
+    )
 
 
 def _same_bytes(one: Path, other: Path) -> bool:
