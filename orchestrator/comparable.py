@@ -43,6 +43,8 @@ NEUTRAL = frozenset(
         "compute.compile",
         "compute.channels_last",
         "compute.one_layout",
+        "compute.fused_adamw",
+        "compute.tf32_matmul",
     }
 )
 

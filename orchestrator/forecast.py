@@ -289,17 +289,18 @@ def memory_gb(spec: RunSpec) -> float:
 def _pretraining_seconds(
     spec: RunSpec, training: PretrainingConfig, images: int, device: Device
 ) -> float:
-    rate = _gflop_per_s(device, spec)
     size = spec.dataset.image_size
-    forward = forward_gflop(spec.network, size)
-    gflop = training.updates * training.batch * training_gflop(spec.network, size)
+    trained = training.updates * training.batch * training_gflop(spec.network, size)
+    forwards = 0.0
     if spec.task == "supervised":
         evaluations = math.ceil(training.updates / training.evaluate_every)
-        gflop += evaluations * images * training.hold_out * forward
+        forwards = evaluations * images * training.hold_out
     if spec.task in DIFFUSION_TASKS:
-        gflop += training.sampling.images * training.sampling.steps * forward
+        forwards = training.sampling.images * training.sampling.steps
+    seconds = trained / _gflop_per_s(device, spec)
+    seconds += forwards * forward_gflop(spec.network, size) / _forward_gflop_per_s(device, spec)
     overhead = training.updates * device.seconds_per_update
-    return gflop / rate + overhead + device.start_seconds[spec.network.family]
+    return seconds + overhead + device.start_seconds[spec.network.family]
 
 
 def _fine_tuning_seconds(
@@ -307,9 +308,9 @@ def _fine_tuning_seconds(
 ) -> float:
     size = spec.dataset.image_size
     train, validation = training.train_images, (images - training.train_images) // 2
-    gflop = train * training_gflop(spec.network, size)
-    gflop += validation * forward_gflop(spec.network, size)
-    epoch = gflop / _gflop_per_s(device, spec) + device.seconds_per_epoch
+    epoch = train * training_gflop(spec.network, size) / _gflop_per_s(device, spec)
+    forwards = validation * forward_gflop(spec.network, size)
+    epoch += forwards / _forward_gflop_per_s(device, spec) + device.seconds_per_epoch
     epoch += math.ceil(train / training.batch) * device.seconds_per_update
     return _epochs(spec, training) * epoch + device.start_seconds[spec.network.family]
 
@@ -332,7 +333,7 @@ def _ledm_seconds(spec: RunSpec, training: LedmConfig, images: int, device: Devi
     gflop = len(training.steps) * images * forward_gflop(spec.network, size)
     return (
         iterations * device.seconds_per_ledm_iteration
-        + gflop / _gflop_per_s(device, spec)
+        + gflop / (device.tflop_per_s[spec.network.family] * 1000)
         + device.start_seconds[spec.network.family]
     )
 
@@ -341,6 +342,13 @@ def _gflop_per_s(device: Device, spec: RunSpec) -> float:
     bf16 = spec.compute.precision == "bf16"
     rates = device.bf16_tflop_per_s if bf16 else device.tflop_per_s
     return rates[spec.network.family] * 1000
+
+
+def _forward_gflop_per_s(device: Device, spec: RunSpec) -> float:
+    """Return the rate of what is not trained on: in single precision, unless asked for otherwise."""
+    if spec.compute.bf16_evaluation and spec.task not in DIFFUSION_TASKS:
+        return _gflop_per_s(device, spec)
+    return device.tflop_per_s[spec.network.family] * 1000
 
 
 def _schedule(

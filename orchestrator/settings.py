@@ -91,11 +91,18 @@ def layer(place: Place, tree: Tree) -> Layer:
 
 
 def resolve(layers: Sequence[Layer]) -> Settings:
-    """Return the defaults with all layers on top, the last one uppermost."""
+    """Return the defaults with all layers on top, the last one uppermost.
+
+    Raises:
+        InputError: if settings that are allowed one by one do not fit together.
+    """
     tree = DEFAULTS
     for each in layers:
         tree = merge(tree, each.tree)
-    return check(Settings, tree, Place("the settings"))
+    settings: Settings = check(Settings, tree, Place("the settings"))
+    if settings.compute.contradiction:
+        raise InputError(settings.compute.contradiction)
+    return settings
 
 
 def overruled(lower: Iterable[Layer], upper: Layer, *, title: str) -> tuple[str, ...]:

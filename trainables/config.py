@@ -221,10 +221,31 @@ class ComputeConfig(Frozen):
     """Whether an ADM keeps one layout from its first to its last layer, channels-last or not, and
     computes its head with a multiple of 8 outputs; by default attentions hand on channels-last maps
     whatever was asked for. Dropout, drawn in the order of memory, then falls on other values."""
+    fused_adamw: bool = False
+    """Whether clipping and AdamW are one pass over the weights, which leaves them alone by itself where
+    the gradient is not finite. The same formula, rounded elsewhere."""
+    tf32_matmul: bool = False
+    """Whether CUDA may round the inputs of linear layers and attention too, as `tf32` does those of
+    convolutions."""
+    bf16_evaluation: bool = False
+    """Whether validation, hold-out and test images are segmented in bfloat16 as well, rather than in
+    single precision; only where `precision` is bf16."""
+
+    @property
+    def contradiction(self) -> str | None:
+        """What does not fit together, as a sentence; None if all does.
+
+        Not a validator: a value is put together from layers, which need not fit before they are.
+        """
+        if self.bf16_evaluation and self.precision != "bf16":
+            return f"compute.bf16_evaluation needs compute.precision bf16, got {self.precision}"
+        if self.tf32_matmul and self.precision == "fp32":
+            return "compute.tf32_matmul contradicts compute.precision fp32"
+        return None
 
 
 # Fields of `ComputeConfig` that came after keys had been given: left out of a key at their defaults.
-ADDED_TO_COMPUTE = ("one_layout",)
+ADDED_TO_COMPUTE = ("one_layout", "fused_adamw", "tf32_matmul", "bf16_evaluation")
 
 
 class DatasetRef(Frozen):
@@ -274,6 +295,12 @@ class RunSpec(Frozen):
                 f"micro_batch must be unset for {self.network.family}: its batch normalisation "
                 "would see smaller batches"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _is_computed_in_one_way(self) -> RunSpec:
+        if self.compute.contradiction:
+            raise ValueError(self.compute.contradiction)
         return self
 
     @property

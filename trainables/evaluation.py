@@ -19,14 +19,20 @@ Predict = Callable[[Tensor], Tensor]
 EVALUATION_BATCH = 16  # Images per forward pass; no batch statistics are taken at evaluation.
 
 
-def segment_with(network: nn.Module, *, timestep: int, device: str) -> Predict:
-    """Return a function that labels every pixel with the largest of the network's outputs."""
+def segment_with(network: nn.Module, *, timestep: int, device: str, bf16: bool = False) -> Predict:
+    """Return a function that labels every pixel with the largest of the network's outputs.
+
+    Args:
+        bf16: compute in bfloat16 what may be, as a training under autocast does.
+    """
+    kind = torch.device(device).type
 
     @torch.inference_mode()
     def predict(images_BCHW: Tensor) -> Tensor:
         network.eval()
         t_B = torch.full((len(images_BCHW),), timestep, device=device)
-        logits_BKHW: Tensor = network(images_BCHW.to(device), t_B)
+        with torch.autocast(kind, torch.bfloat16, enabled=bf16):
+            logits_BKHW: Tensor = network(images_BCHW.to(device), t_B)
         return logits_BKHW.argmax(1).cpu()
 
     return predict

@@ -25,6 +25,7 @@ from trainables.gpu_memory import begin_peak, peak_gb
 from trainables.history import Point
 from trainables.loop import Places, Run
 from trainables.registry import load
+from trainables.writer import Writer
 
 RESULT_VERSION = 1
 RESULT_FILE = "result.json"
@@ -65,6 +66,7 @@ class Session:
         attempt: int = 1,
         checkpoint_seconds: float | None = None,
         on_saved: Callable[[], None] = lambda: None,
+        beside: bool | None = None,
         code: str | None = None,
         method_code: str | None = None,
     ) -> None:
@@ -77,6 +79,7 @@ class Session:
             checkpoint_seconds: wall time between checkpoints, chosen from what one costs by default;
                 changes no result.
             on_saved: called after each checkpoint, and part of its cost.
+            beside: whether checkpoints are written while the training goes on; by default on a GPU.
             code: hash of the code that this process was proven to run, for the record; that on disk
                 by default.
             method_code: hash of the files of a task of the user's own, as the run was planned with.
@@ -92,6 +95,8 @@ class Session:
         self._attempt, self._on_saved = attempt, on_saved
         self._fixed_interval = checkpoint_seconds
         self._saving_costs = 0.0
+        on_gpu = not places.device.startswith("cpu")
+        self._writer = Writer(self._written, beside=on_gpu if beside is None else beside)
         begin_peak(places.device)
         self.run: Run = task(spec, places)
         self._seconds_before = 0.0
@@ -146,24 +151,37 @@ class Session:
             self.run.advance()
             now = time.monotonic()
             if now - self._saved_at >= self._interval and not self.run.done:
-                self.save()
+                self._begin_to_save()
             if now >= end:
                 break
         return self._progress()
 
     def save(self) -> None:
-        """Write a checkpoint, unless nothing happened since the last one."""
+        """Write a checkpoint, unless nothing happened since the last one; return when it is there.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        self._begin_to_save()
+        self._writer.wait()
+
+    def _begin_to_save(self) -> None:
         if self.run.update != self._saved_update:
             began = time.monotonic()
             state = {**self.run.state_dict(), "seconds": self.seconds, "joules": self.joules}
-            checkpoint.save(self.run.places.checkpoints, self.run.update, state)
-            self._on_saved()
+            self._writer(self.run.update, state)
+            # What the training waits for: a copy, where the rest is done beside it.
             self._saving_costs = time.monotonic() - began
             self._saved_update = self.run.update
         self._saved_at = time.monotonic()
 
+    def _written(self, update: int, state: dict[str, Any]) -> None:
+        checkpoint.save(self.run.places.checkpoints, update, state)
+        self._on_saved()
+
     def finish(self) -> Result:
         """Write the artifacts, then `result.json`: whoever sees that file has a whole result."""
+        self._writer.wait()
         run, folder = self.run, self.run.places.artifacts
         folder.mkdir(parents=True, exist_ok=True)
         if run.places.leave_state is not None:

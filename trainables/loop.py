@@ -107,19 +107,38 @@ class Run(ABC):
         """Append to the history at the current update."""
         self.history.append(Point(name, self.update, float(value), time.time_ns() // 1_000_000))
 
-    def checked(self, loss: float, gradient_norm: float = 0.0) -> float:
+    def settle(self) -> None:  # noqa: B027 - most runs leave nothing unseen
+        """Look at what was left on the device so as not to wait for it; nothing by default.
+
+        Called before anything is kept.
+
+        Raises:
+            Diverged: if a loss or gradient since the last look is not finite.
+        """
+
+    def checked(
+        self, loss: float, gradient_norm: float = 0.0, *, update: int | None = None
+    ) -> float:
         """Return `loss`, or stop the run.
+
+        Args:
+            update: that it is of; the current one by default.
 
         Raises:
             Diverged: if `loss` or `gradient_norm` is infinite or not a number.
         """
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            raise Diverged(self.update, self._last_finite_loss)
+            raise Diverged(self.update if update is None else update, self._last_finite_loss)
         self._last_finite_loss = loss
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides how the run goes on."""
+        """Return everything that decides how the run goes on.
+
+        Raises:
+            Diverged: if that is found out only now.
+        """
+        self.settle()
         return {
             "version": CHECKPOINT_VERSION,
             "key": self.spec.key,

@@ -23,17 +23,27 @@ class Descent:
         network: what is trained, all of its parameters.
         config: rates and limits.
         ema: keep an exponential moving average, decay min(0.9999, 1 - (1 + update)^(-3/4)).
+        fused: clip and step in one pass over the weights.
     """
 
-    def __init__(self, network: nn.Module, config: OptimizerConfig, *, ema: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: OptimizerConfig,
+        *,
+        ema: bool = False,
+        fused: bool = False,
+    ) -> None:
         self._parameters = list(network.parameters())
-        self._clip_norm = config.clip_norm
-        self._optimizer = torch.optim.AdamW(
+        self._limit = config.clip_norm if config.clip_norm is not None else float("inf")
+        self._fused = fused
+        self._optimizer: Any = torch.optim.AdamW(
             self._parameters,
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
             eps=config.eps,
+            fused=fused or None,
         )
         self._schedule = get_constant_schedule_with_warmup(
             self._optimizer, num_warmup_steps=config.warmup_updates
@@ -53,19 +63,42 @@ class Descent:
 
         A gradient that is not finite changes nothing: the caller sees it in the norm.
         """
+        loss, norm = self._accumulated(shares)
+        if torch.isfinite(norm):
+            self._step(norm)
+        return loss.item(), norm.item()
+
+    def update_unwatched(self, shares: Iterable[Tensor]) -> Tensor:
+        """Do one update without waiting for the device; return loss and norm as a tensor of two there.
+
+        A gradient that is not finite spoils the weights, unless the optimizer is fused: nothing that
+        follows may be kept before the caller has looked at the norm.
+        """
+        loss, norm = self._accumulated(shares)
+        self._step(norm)
+        return torch.stack([loss, norm])
+
+    def _accumulated(self, shares: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the loss and the norm of its gradient, which is then clipped unless the step does it."""
         self._optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self._parameters[0].device)
         for share in shares:
             share.backward()
             loss += share.detach()
-        limit = self._clip_norm if self._clip_norm is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(self._parameters, limit)
-        if torch.isfinite(norm):
-            self._optimizer.step()
-            self._schedule.step()
-            if self.ema is not None:
-                self.ema.step(self._parameters)
-        return loss.item(), norm.item()
+        if not self._fused:
+            return loss, nn.utils.clip_grad_norm_(self._parameters, self._limit)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        return loss, nn.utils.get_total_norm(gradients)
+
+    def _step(self, norm: Tensor) -> None:
+        if self._fused:
+            # What gradient scalers tell an optimizer: divide by this, and skip the step if that is not 0.
+            self._optimizer.grad_scale = (norm / self._limit).clamp(min=1.0)
+            self._optimizer.found_inf = (~torch.isfinite(norm)).float()
+        self._optimizer.step()
+        self._schedule.step()
+        if self.ema is not None:
+            self.ema.step(self._parameters)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

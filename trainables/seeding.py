@@ -61,7 +61,7 @@ def set_numerics(compute: ComputeConfig) -> None:
     torch.set_num_threads(compute.threads)
     tf32 = compute.precision != "fp32"
     torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = compute.tf32_matmul
     torch.backends.cudnn.benchmark = False
     # Never warn_only: attention then keeps a backward pass on CUDA that adds up in any order.
     torch.use_deterministic_algorithms(compute.deterministic)

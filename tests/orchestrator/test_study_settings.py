@@ -40,6 +40,18 @@ def test_set_reads_toml_and_takes_bare_words_as_text(flag, value):
     assert getattr(resolve([set_layer([flag])]).compute, field) == value
 
 
+def test_settings_that_fit_only_together_may_come_one_by_one():
+    flags = ["compute.bf16_evaluation=true", "compute.precision=bf16"]
+    assert resolve([set_layer(flags[:1]), set_layer(flags[1:])]).compute.bf16_evaluation
+
+
+def test_settings_that_do_not_fit_together_are_refused():
+    with pytest.raises(
+        InputError, match=r"bf16_evaluation needs compute\.precision bf16, got tf32"
+    ):
+        resolve([set_layer(["compute.bf16_evaluation=true"])])
+
+
 def test_set_takes_lists_and_none():
     settings = resolve([set_layer(["ledm.steps=[1, 2]", "pretraining.optimizer.clip_norm=none"])])
     assert settings.ledm.steps == (1, 2)

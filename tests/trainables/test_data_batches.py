@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.data.batches import augment, load_batch
+from trainables.data.batches import augment, load_batch, looked_up, tensors_on
 from trainables.data.datasets import all_datasets
 from trainables.data.info import Sample
 from trainables.data.store import ArrowDataset, write_dataset
@@ -140,3 +140,16 @@ def test_images_stored_with_a_margin_are_evaluated_whole(data):
 def test_seeds_must_be_one_per_image(data):
     with pytest.raises(ValueError, match="shorter"):
         load(data, [0, 1], "flips", seeds=[1])
+
+
+def test_levels_looked_up_are_the_values_that_a_cpu_computes():
+    # 2 v / 255 - 1, each step rounded to float32, as NumPy does it; on a GPU they are looked up.
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    labels = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    expected = np.arange(256, dtype=np.float32) * np.float32(2) / np.float32(255) - np.float32(1)
+    on_cpu, _ = tensors_on("cpu", levels, labels)
+    for images_BCHW in (on_cpu, looked_up(levels)):
+        assert images_BCHW.is_contiguous()
+        assert images_BCHW.shape == (1, 3, 16, 16)
+        for channel in images_BCHW[0]:
+            assert np.array_equal(channel.flatten().numpy(), expected)

@@ -84,3 +84,26 @@ def test_accumulated_cross_entropy_is_that_of_the_whole_batch():
         loss, gradients = gradient(micro_batch)
         assert loss == pytest.approx(reference.item(), rel=1e-5)
         torch.testing.assert_close(gradients, gradient(None)[1], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_a_fused_step_moves_as_a_plain_one_does(clip_norm):
+    # Gradients now above and now below the limit, warmed up, with weight decay.
+    def trained(fused):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(
+            torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3)
+        )
+        config = OptimizerConfig(lr=0.05, warmup_updates=3, clip_norm=clip_norm, weight_decay=0.01)
+        descent = Descent(network, config, fused=fused)
+        norms = []
+        for update in range(8):
+            inputs = torch.randn(4, 5, generator=torch.Generator().manual_seed(update))
+            loss = (network(inputs) - 1).square().mean() * (10.0 if update % 2 else 0.01)
+            norms.append(descent.update([loss])[1])
+        return torch.cat([p.detach().flatten() for p in network.parameters()]), norms
+
+    (plain, norms), (fused, other) = trained(fused=False), trained(fused=True)
+    assert min(norms) < 1 < max(norms)
+    assert other == pytest.approx(norms, rel=1e-5)
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-6)

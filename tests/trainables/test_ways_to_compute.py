@@ -1,10 +1,14 @@
 """Each way in which the arithmetic may be done: its key, its bits after a kill, nearly the same loss."""
 
 import pytest
+import torch
+from pydantic import ValidationError
 
 from tests.trainables.interrupted import assert_same, killed_at, outcome
-from trainables.config import ADDED_TO_COMPUTE, ComputeConfig
+from trainables.config import ADDED_TO_COMPUTE, ComputeConfig, RunSpec
+from trainables.evaluation import segment_with
 from trainables.execute import execute
+from trainables.seeding import set_numerics
 
 WAYS = {
     "one layout": {"one_layout": True},
@@ -14,6 +18,9 @@ WAYS = {
         "channels_last": True,
         "precision": "bf16",
     },
+    "fused AdamW": {"fused_adamw": True},
+    "TF32 in matrix products": {"tf32_matmul": True},
+    "evaluation in bf16": {"precision": "bf16", "bf16_evaluation": True},
 }
 
 
@@ -47,4 +54,47 @@ def test_a_way_has_a_key_of_its_own_and_the_default_keeps_the_key_it_had(tiny, n
     explicit = tiny.spec("hybrid", compute=ComputeConfig(**{name: getattr(ComputeConfig(), name)}))
     assert explicit.key == default.key
     assert not default.compute.model_dump()[name]
-    assert tiny.spec("hybrid", compute=ComputeConfig(**{name: True})).key != default.key
+    base = {"precision": "bf16"} if name == "bf16_evaluation" else {}
+    keys = {
+        tiny.spec("hybrid", compute=ComputeConfig(**base, **way)).key for way in ({}, {name: True})
+    }
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"bf16_evaluation": True}, "bf16_evaluation needs compute.precision bf16, got tf32"),
+        ({"precision": "fp32", "tf32_matmul": True}, "tf32_matmul contradicts .*precision fp32"),
+    ],
+)
+def test_a_run_that_contradicts_itself_is_refused(tiny, fields, message):
+    with pytest.raises(ValidationError, match=message):
+        RunSpec.model_validate(
+            tiny.spec("hybrid")
+            .model_copy(update={"compute": ComputeConfig(**fields)})
+            .model_dump()
+        )
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_matrix_products_round_their_inputs_only_where_asked_for(allowed):
+    set_numerics(ComputeConfig(tf32_matmul=allowed))
+    try:
+        assert torch.backends.cuda.matmul.allow_tf32 == allowed
+    finally:
+        set_numerics(ComputeConfig())
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_evaluation_is_in_bfloat16_only_where_asked_for(bf16):
+    class Watched(torch.nn.Conv2d):
+        def forward(self, images, t):
+            assert t.tolist() == [7, 7]
+            self.seen = super().forward(images)
+            return self.seen
+
+    network = Watched(3, 2, 1)
+    predict = segment_with(network, timestep=7, device="cpu", bf16=bf16)
+    assert predict(torch.zeros(2, 3, 4, 4)).shape == (2, 4, 4)
+    assert network.seen.dtype == (torch.bfloat16 if bf16 else torch.float32)

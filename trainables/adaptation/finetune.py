@@ -46,9 +46,12 @@ class FineTuning(Run):
         )
         self.network = segmentation_network(spec, places)
         self._answer = TrainingNetwork(self.network, spec.compute)
-        self.descent = Descent(self.network, self.config.optimizer)
+        self.descent = Descent(self.network, self.config.optimizer, fused=spec.compute.fused_adamw)
         self._predict = segment_with(
-            self.network, timestep=self.config.timestep, device=places.device
+            self.network,
+            timestep=self.config.timestep,
+            device=places.device,
+            bf16=spec.compute.bf16_evaluation,
         )
         self.epoch = 0
         self._best_metric = float("-inf")

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from trainables.config import PretrainingConfig, RunSpec
 from trainables.data.ahead import ReadAhead
-from trainables.data.batches import load_batch
+from trainables.data.batches import Levels, load_levels, pinned, tensors_on
 from trainables.data.order import batch_at
 from trainables.data.store import ArrowDataset
 from trainables.keys import derive_seed
@@ -41,11 +42,15 @@ class Pretraining(Run):
         self.data = ArrowDataset.open(places.dataset, fingerprint=spec.dataset.fingerprint)
         self.network = fresh_network(spec, self.outputs, places)
         self.answer = TrainingNetwork(self.network, spec.compute)
-        self.descent = Descent(self.network, self.config.optimizer, ema=self.config.ema)
-        self._losses: list[float] = []
-        self._batches = ReadAhead(
-            self._batch, end=self.config.updates, ahead=not places.device.startswith("cpu")
+        self.descent = Descent(
+            self.network,
+            self.config.optimizer,
+            ema=self.config.ema,
+            fused=spec.compute.fused_adamw,
         )
+        self._losses: list[float] = []
+        self._unseen: list[Tensor] = []
+        self._batches = ReadAhead(self._batch, end=self.config.updates, ahead=self.beside)
 
     @property
     @abstractmethod
@@ -62,6 +67,11 @@ class Pretraining(Run):
         return np.arange(len(self.data), dtype=np.int64)
 
     @property
+    def beside(self) -> bool:
+        """Whether a device trains while this process does something else: a GPU does."""
+        return not self.places.device.startswith("cpu")
+
+    @property
     def done(self) -> bool:
         return self.update >= self.config.updates
 
@@ -71,17 +81,24 @@ class Pretraining(Run):
 
     def advance(self) -> None:
         self.network.train()
-        images_BCHW, labels_BHW = self._batches(self.update)
-        device = self.places.device
-        loss, norm = self.descent.update(
-            self.shares(images_BCHW.to(device), labels_BHW.to(device))
-        )
-        self._losses.append(self.checked(loss, norm))
+        images_BCHW, labels_BHW = tensors_on(self.places.device, *self._batches(self.update))
+        shares = self.shares(images_BCHW, labels_BHW)
+        if self.beside:
+            self._unseen.append(self.descent.update_unwatched(shares))
+        else:
+            self._losses.append(self.checked(*self.descent.update(shares)))
         self.update += 1
         if self.update % self.config.log_every == 0 or self.done:
+            self.settle()
             self.log("loss", float(np.mean(self._losses)))
             self._losses.clear()
         self.after_update()
+
+    def settle(self) -> None:
+        first, unseen, self._unseen = self.update - len(self._unseen), self._unseen, []
+        if unseen:
+            for update, (loss, norm) in enumerate(torch.stack(unseen).tolist(), first):
+                self._losses.append(self.checked(loss, norm, update=update))
 
     def after_update(self) -> None:
         """Do what is due after an update; nothing by default."""
@@ -114,15 +131,16 @@ class Pretraining(Run):
         losses = [point.value for point in self.history if point.name == "loss"]
         return {"final_loss": losses[-1]}
 
-    def _batch(self, update: int) -> tuple[Tensor, Tensor]:
+    def _batch(self, update: int) -> Levels:
         """Return the images and labels of an update."""
         epoch, chosen = batch_at(
             self.indices, batch=self.config.batch, update=update, seed=self.spec.seed
         )
-        return load_batch(
+        levels = load_levels(
             self.data,
             chosen,
             image_size=self.spec.dataset.image_size,
             augmentation=self.spec.dataset.augmentation,
             seeds=[derive_seed(self.spec.seed, "augment", epoch, int(i)) for i in chosen],
         )
+        return pinned(levels) if self.places.device.startswith("cuda") else levels

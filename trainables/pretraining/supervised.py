@@ -32,7 +32,12 @@ class SupervisedPretraining(Pretraining):
         train, held = hold_out(self.data.ids, self.config.hold_out, spec.seed)
         self._train = np.asarray(train, dtype=np.int64)
         self._held = np.asarray(held, dtype=np.int64)
-        self._predict = segment_with(self.network, timestep=TIMESTEP, device=places.device)
+        self._predict = segment_with(
+            self.network,
+            timestep=TIMESTEP,
+            device=places.device,
+            bf16=spec.compute.bf16_evaluation,
+        )
         self._best_metric = float("-inf")
         self._best_weights: dict[str, Tensor] = {}
 
@@ -57,6 +62,7 @@ class SupervisedPretraining(Pretraining):
         due = self.update % self.config.evaluate_every == 0 or self.done
         if not due or not len(self._held):
             return
+        self.settle()
         with self.descent.averaged():
             scores = score(self.data, self._held, self.spec.dataset, self._predict)
             self._keep_if_best(scores[self.spec.dataset.metric])
