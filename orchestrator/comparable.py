@@ -55,13 +55,14 @@ def why_not_comparable(
     """Return one reason for each thing that differs from the paper; none means comparable."""
     reasons = dict.fromkeys(_data_reasons(datasets))
     paper, _ = _paper()
+    shown = {each.name: each.shown for each in datasets}
     for row, spec in specs.items():
         if row.method not in paper.methods:
             continue  # A row of one's own has nothing published to be held against.
         published = _published(row)
         if published is None:
-            start = f"pretrained on {row.source}" if row.source else "without pretraining"
-            where = f" on {row.target}" if row.target else ""
+            start = f"pretrained on {shown[row.source]}" if row.source else "without pretraining"
+            where = f" on {shown[row.target]}" if row.target else ""
             reasons[f"{row.method} {start}{where} is not in the paper"] = None
             continue
         for each in differences(published.model_dump(mode="json"), spec.model_dump(mode="json")):

@@ -93,6 +93,12 @@ class CellPair:
     seeds: Mapping[int, SeedPair]
 
     @property
+    def dataset(self) -> str:
+        """What people read of the target: `ph2-like` where a side has generated images of its kind."""
+        shown = dict.fromkeys(side["dataset"] for side in (self.a, self.b) if "dataset" in side)
+        return ", ".join(shown) or self.target
+
+    @property
     def difference(self) -> float | None:
         """Mean of B minus mean of A, in percent points."""
         before, after = self.a.get("mean"), self.b.get("mean")
@@ -178,7 +184,7 @@ def render(found: Comparison) -> Group:
     for cell in found.cells:
         seeds = ", ".join(f"{seed} {_shown(pair)}" for seed, pair in cell.seeds.items())
         both = (_mean(cell.a), _mean(cell.b), _points(cell.difference))
-        grid.add_row(cell.method, cell.target, *both, seeds)
+        grid.add_row(cell.method, cell.dataset, *both, seeds)
     lines = [
         f"{reason}: {len(on)} {'cell' if len(on) == 1 else 'cells'}"
         for reason, on in found.reasons.items()

@@ -15,12 +15,14 @@ from statistics import fmean, stdev
 from rich.text import Text
 
 from orchestrator.progress import RunView, State, SweepView
-from orchestrator.wording import clock, duration
+from orchestrator.wording import clock, cut, duration, shortened
 
 WIDE = 120  # Columns from which table and pretrainings stand side by side.
 GAP = 3  # Columns between the two.
 NARROWEST_RIGHT, WIDEST_RIGHT = 38, 76
 LONGEST_BAR = 60
+LEAST_FACTS = 13  # Columns of how far a run is and since when.
+LEAST_BELOW = 3
 
 Lines = list[Text]
 
@@ -109,20 +111,33 @@ class _Drawing:
         right = self.pretrainings(right_width)
         if room < len(right) + 4:
             right = self._folded_pretrainings()
-        right = [*right, Text(), *self.running(right_width)]
         if len(left) < room:
             left, right = [Text(), *left], [Text(), *right]
         if len(left) + 1 < room:
             left += self._legend(left_width)
-        right = self._limited(right, room)
-        if max(len(left), len(right)) > room:
-            return self.stacked(room)
+        below = self._below(right_width, room - max(len(left), len(right)))
+        if not below:
+            right = self._limited([*right, Text(), *self.running(right_width)], room)
         rows = max(len(left), len(right))
+        if rows > room:
+            return self.stacked(room)
         blank = [Text()] * rows
-        return [
+        beside = [
             _padded(a, left_width + GAP) + b
             for a, b in zip((left + blank)[:rows], (right + blank)[:rows], strict=True)
-        ] + ([Text()] if rows < room else [])
+        ]
+        return [*beside, *below, *([Text()] if rows + len(below) < room else [])]
+
+    def _below(self, right_width: int, room: int) -> Lines:
+        """Return what runs across the whole width, where beside the table labels would be cut.
+
+        None where they would not, or where there is no room for it.
+        """
+        longest = max((len(view.run.label) for view in self._view.running), default=0)
+        if longest + LEAST_FACTS <= right_width or room < LEAST_BELOW:
+            return []
+        width = min(self._width, WIDEST_RIGHT)
+        return [Text(), *self._limited(self.running(width), room - 1)]
 
     def stacked(self, room: int) -> Lines:
         """Return all parts below one another, folded until they fit."""
@@ -149,11 +164,12 @@ class _Drawing:
         each = max((width - names) // len(plan.targets) - gap, 1)
         form = self._form(each)
         cells = {(m, t): form(self._view.cell(m, t)) for m in plan.methods for t in plan.targets}
-        widest = max([*(cell.cell_len for cell in cells.values()), *map(len, plan.targets)])
+        shown = [plan.named[target].shown for target in plan.targets]
+        widest = max([*(cell.cell_len for cell in cells.values()), *map(len, shown)])
         column = min(each, max(widest, 8))
         header = Text(" " * names, style="bold")
-        for target in plan.targets:
-            header.append(" " * gap + target[:column].ljust(column))
+        for target in shown:
+            header.append(" " * gap + cut(target, column).ljust(column))
         lines = [header]
         for method in plan.methods:
             line = Text(method.ljust(names))
@@ -173,9 +189,10 @@ class _Drawing:
         cells = {(_task(view), str(view.run.source)): view for view in views}
         tasks = list(dict.fromkeys(task for task, _ in cells))
         names = min(max(map(len, tasks)), max(width // 2, 8))
-        column = max(min((width - names) // len(sources) - 1, 14), 1)
+        column = max(min((width - names) // len(sources) - 1, 18), 1)
         header = Text("pretraining".ljust(names)[:names], style="bold")
-        header.append("".join(f" {source[:column]:<{column}}" for source in sources))
+        shown = [cut(self._view.plan.named[source].shown, column) for source in sources]
+        header.append("".join(f" {source:<{column}}" for source in shown))
         lines = [header]
         for task in tasks:
             line = Text(task[:names].ljust(names))
@@ -190,14 +207,14 @@ class _Drawing:
         """Return what runs now: how far it is, how long already, at which attempt."""
         views = self._view.running
         label_width = max((len(view.run.label) for view in views), default=0)
-        label_width = min(label_width, max(width - 16, 8))
+        label_width = min(label_width, max(width - LEAST_FACTS, 8))
         lines = []
         for view in views:
             facts = f"{view.fraction:5.0%} {clock(self._now - view.started):>6}"
             if view.attempt > 1:
                 facts += f" {self._glyphs.marks['retrying']}{view.attempt}"
             bar = min(width - label_width - len(facts) - 2, 30)
-            line = Text(view.run.label[:label_width].ljust(label_width))
+            line = Text(shortened(view.run.label, label_width).ljust(label_width))
             if bar >= 4:
                 line.append(" ").append(self._bar(view.fraction, bar))
             lines.append(line.append(facts, style="cyan"))
@@ -304,7 +321,7 @@ class _Drawing:
 def _task(view: RunView) -> str:
     """Return what a pretraining is called beside its source: `hybrid`, `supervised deeplab`."""
     label = view.run.label.removeprefix("pretrain ")
-    return label.replace(f" {view.run.source}", "", 1)
+    return label.replace(f" {view.run.spec.dataset.name}", "", 1)
 
 
 def _padded(text: Text, width: int) -> Text:

@@ -40,7 +40,7 @@ class PlannedRun:
     spec: RunSpec
     key: str
     label: str
-    """For people: `hybrid_ft ph2 seed 1`, `pretrain hybrid isic2018`; unique in a plan."""
+    """For people: `hybrid_ft ph2 seed 1`, `pretrain hybrid isic2018-like`; unique in a plan."""
     methods: tuple[str, ...]
     """The methods it is needed by; a single one for a fine-tuning."""
     source: str | None
@@ -113,6 +113,11 @@ class Plan:
             if run.needs_backbone and run.backbone is None:
                 lacking.setdefault(run.needs_backbone, {}).update(dict.fromkeys(run.methods))
         return {name: tuple(methods) for name, methods in lacking.items()}
+
+    @cached_property
+    def named(self) -> Mapping[str, PlannedDataset]:
+        """The datasets by what the study calls them; each says what people are to read instead."""
+        return {dataset.name: dataset for dataset in self.datasets}
 
     @cached_property
     def by_key(self) -> Mapping[str, PlannedRun]:
@@ -300,7 +305,7 @@ def pretraining_run(
     return PlannedRun(
         spec=spec,
         key=key,
-        label=f"pretrain {method.pretraining} {network}{source}",
+        label=f"pretrain {method.pretraining} {network}{specs.datasets[source].shown}",
         methods=tuple(dict.fromkeys([*before, method.name])),
         source=source,
         target=None,
@@ -326,7 +331,7 @@ def fine_tuning_run(
     return PlannedRun(
         spec=spec,
         key=spec.key,
-        label=f"{method.name} {cell.target} seed {cell.seed}",
+        label=f"{method.name} {specs.datasets[cell.target].shown} seed {cell.seed}",
         methods=(method.name,),
         source=needs.source if needs else None,
         target=cell.target,

@@ -50,6 +50,7 @@ class PlannedDataset:
     name: str
     """As the study calls it; `ref.name` is the stand-in where one takes its place."""
     title: str
+    """What people read in tables and figures: `PH2`, or `PH2-like` of generated images."""
     role: str
     ref: DatasetRef
     images: int
@@ -62,6 +63,11 @@ class PlannedDataset:
     """What was done to its images before they were resized."""
     classes: tuple[str, ...] = ()
     """Names by label, the background first."""
+
+    @property
+    def shown(self) -> str:
+        """What people read beside names of rows: `ph2`, or `ph2-like` of generated images."""
+        return self.ref.name
 
     @property
     def prepared(self) -> bool:

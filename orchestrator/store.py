@@ -406,7 +406,8 @@ class Store:
             # On top of the sweep's artifacts, where whoever opens them looks first.
             (folder / PAGE).replace(root / PAGE)
         columns = ["method", "target", "metric", "mean", "std", "n"]
-        content = {"columns": columns, "data": [[row[c] for c in columns] for row in rows]}
+        shown = [{**row, "target": row["dataset"]} for row in rows]
+        content = {"columns": columns, "data": [[row[c] for c in columns] for row in shown]}
         (folder / "cells.json").write_text(json.dumps(content), encoding="utf-8")
         listed = json.dumps([{"path": "table/cells.json", "type": "table"}])
         tags = {"mlflow.loggedArtifacts": listed, "mlflow.note.content": note[:LONGEST_TAG]}
@@ -711,7 +712,7 @@ class Store:
         if known is None:
             tags = {KIND: "summary", SUMMARY: name, PARENT: parent.run_id}
             tags |= {f"hdsweep.{k}": str(row[k]) for k in ("method", "target", "metric")}
-            known = self._book.create(f"{cell} (mean)", tags)
+            known = self._book.create(f"{row['method']}/{row['dataset']} (mean)", tags)
         metrics: list[Metric] = []
         if values != known.metrics:
             now = time.time_ns() // 1_000_000

@@ -16,6 +16,7 @@ import typer
 from orchestrator.home import home_folder
 from trainables.bounds import MOST_CPUS, MOST_TRIES
 
+UNLIMITED = 100_000  # Columns of what is no terminal.
 DEFAULT_HOME = Path("~/.hdsweep")
 MOST_GPU_GB = 10_000
 
@@ -113,10 +114,13 @@ def print_json(value: Any) -> None:
 
 
 def print_rich(renderable: Any) -> None:
-    """Print something of rich's, as wide as the terminal is."""
+    """Print something of rich's, as wide as the terminal is; in a pipe nothing is cut or wrapped."""
     from rich.console import Console
 
-    Console().print(renderable, crop=False)  # Addresses are copied whole or not at all.
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNLIMITED
+    console.print(renderable, crop=False)  # Addresses are copied whole or not at all.
 
 
 def print_table(table: Any) -> None:

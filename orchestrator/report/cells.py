@@ -161,13 +161,12 @@ def make_table(
         best = _best(column, found)
         if best is not None:
             cells[best, target] = replace(cells[best, target], best=True)
-    datasets = {each.name: each for each in plan.datasets}
     columns = tuple(
         Column(
             target=target,
-            title=datasets[target].title,
-            metric=datasets[target].ref.metric,
-            generated=datasets[target].ref.generated,
+            title=plan.named[target].title,
+            metric=plan.named[target].ref.metric,
+            generated=plan.named[target].ref.generated,
         )
         for target in plan.targets
     )
@@ -299,5 +298,5 @@ def _missing_notes(cells: Iterable[Cell]) -> list[str]:
     missing: dict[str, list[str]] = {}
     for cell in cells:
         for seed, why in cell.missing.items():
-            missing.setdefault(why, []).append(f"{cell.method} {cell.target} seed {seed}")
+            missing.setdefault(why, []).append(f"{cell.method} {cell.dataset} seed {seed}")
     return [f"missing: {in_short(names, most=MOST_MISSING)}: {w}" for w, names in missing.items()]

@@ -178,6 +178,11 @@ def colour_of(method: Method) -> str:
     return COLOURS.get(pretraining, OWN)
 
 
+def _title(evidence: Evidence, dataset: str | None, wanted: bool = True) -> str | None:
+    """Return the title of a panel; None for runs that have none."""
+    return evidence.plan.named[dataset].title if wanted and dataset is not None else None
+
+
 def _gains_over(baseline: str, table: Table, _: Evidence) -> "Figure | None":
     return gains(table, baseline)
 
@@ -187,10 +192,13 @@ FIGURES: Mapping[str, Callable[[Table, Evidence], "Figure | None"]] = {
     **{f"gain_over_{each}": partial(_gains_over, each) for each in BASELINES},
     "ranks": lambda table, _: ranks(table, ranks_of(table)),
     "pretraining_curves": lambda table, evidence: curves(
-        table, evidence, lambda done: done.run.source if done.run.pretraining else None, "loss"
+        table,
+        evidence,
+        lambda done: _title(evidence, done.run.source, done.run.pretraining),
+        "loss",
     ),
     "fine_tuning_curves": lambda table, evidence: curves(
-        table, evidence, lambda done: None if done.run.pretraining else done.run.target, "val_"
+        table, evidence, lambda done: _title(evidence, done.run.target), "val_"
     ),
 }
 

@@ -105,6 +105,7 @@ def _for_studies(answer: Answer) -> dict[str, Any]:
     return {
         "source": search.source,
         "targets": list(search.targets),
+        "shown": dict(search.shown),
         "scale": search.scale.name,
         "settings": {settings[n]: v for n, v in best.values.items()} if best else {},
         "value": best.value if best else None,

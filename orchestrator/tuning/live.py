@@ -91,9 +91,8 @@ class SearchView:
     def lines(self, now: float) -> list[str]:
         """Return what is drawn: standing, rungs, what runs."""
         search = self.search
-        title = f"{search.space.title}: {search.source} to {', '.join(search.targets)}"
         running = [f"  {label} {fraction:.0%}" for label, fraction in self._running.values()]
-        return [title, self.standing(now), "", *map(_row, self._table()), "", *running]
+        return [search.title, self.standing(now), "", *map(_row, self._table()), "", *running]
 
     def _table(self) -> Iterator[tuple[str, ...]]:
         yield "updates", "trials", "stopped", "best"

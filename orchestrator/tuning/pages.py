@@ -42,7 +42,7 @@ def write_pages(answer: Answer, ledger: Ledger, folder: Path) -> None:
 def markdown(answer: Answer) -> str:
     """Return the answer as Markdown: the finding, then every trial."""
     search = answer.search
-    lines = [f"# {search.space.title}: {search.source} to {', '.join(search.targets)}", ""]
+    lines = [f"# {search.title}", ""]
     lines += [f"{line}  " for line in findings(answer)]
     lines += ["", *_table(answer), "", *(f"- {note}" for note in notes(answer))]
     return "\n".join(lines) + "\n"
@@ -102,7 +102,7 @@ def _of_target(answer: Answer, best: Tried, target: str) -> str:
     costs = f"the shared choice costs it {answer.regret(best, target):.2f} points"
     if answer.reference is not None and answer.reference is not best:
         costs += f", the paper's own {answer.regret(answer.reference, target):.2f}"
-    return f"{target} alone would take {_values(own)}; {costs}."
+    return f"{answer.search.shown[target]} alone would take {_values(own)}; {costs}."
 
 
 def notes(answer: Answer) -> list[str]:
@@ -138,13 +138,14 @@ def curve(answer: Answer, name: str) -> "Figure":
     as open marks where they were stopped."""
     from matplotlib.figure import Figure
 
+    search = answer.search
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     done = sorted(answer.complete, key=lambda each: each.values[name])
     for colour, target in zip(cycle(COLOURS), answer.search.targets, strict=False):
         x = [each.values[name] for each in done]
         rows = [each.by_target[target] for each in done]
-        axes.plot(x, [fmean(row) for row in rows], "o-", color=colour, label=target)
+        axes.plot(x, [fmean(row) for row in rows], "o-", color=colour, label=search.shown[target])
         axes.fill_between(
             x,
             [min(r) for r in rows],
@@ -160,7 +161,7 @@ def curve(answer: Answer, name: str) -> "Figure":
             "v",
             markerfacecolor="none",
             color=colour,
-            label=f"{target}, stopped early" if stopped else None,
+            label=f"{search.shown[target]}, stopped early" if stopped else None,
         )
     reference = answer.search.space.reference.get(name)
     if reference is not None:
@@ -175,7 +176,8 @@ def curve(answer: Answer, name: str) -> "Figure":
 def _table(answer: Answer) -> Iterator[str]:
     search = answer.search
     names, targets = list(search.space.settings), list(search.targets)
-    yield "| trial | " + " | ".join([*names, "state", "value", *targets]) + " |"
+    shown = [search.shown[target] for target in targets]
+    yield "| trial | " + " | ".join([*names, "state", "value", *shown]) + " |"
     yield "| ---: |" + " ---: |" * len(names) + " --- |" + " ---: |" * (1 + len(targets))
     ranked = sorted(answer.tried, key=lambda e: (-e.rung, -(e.value or 0.0)))
     for each in ranked:
@@ -212,7 +214,7 @@ def _page(answer: Answer, pictures: dict[str, bytes]) -> str:
         for name, data in pictures.items()
     )
     search = answer.search
-    title = escaped(f"{search.space.title}: {search.source} to {', '.join(search.targets)}")
+    title = escaped(search.title)
     found = "".join(f"<p>{escaped(line)}" for line in findings(answer))
     said = "".join(f"<li>{escaped(note)}" for note in notes(answer))
     return (

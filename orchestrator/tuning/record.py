@@ -25,8 +25,7 @@ class Record:
         self._search, self._store = search, store
         store.begin_group(
             f"search/{search.name}",
-            f"tune {search.space.name}: {search.source} to {', '.join(search.targets)}"
-            f" ({search.scale.name})",
+            f"tune {search.space.name}: {search.pair} ({search.scale.name})",
             {
                 "hdsweep.search": search.name,
                 "hdsweep.sampler": search.sampler,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,23 @@ class Search:
             "runs": [pretraining.key, *(run.key for run in fine_tunings)],
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+    @cached_property
+    def shown(self) -> Mapping[str, str]:
+        """What people read of the source and of each target, by its name in the study."""
+        pretraining, fine_tunings = self.runs(self.space.reference, self.rungs - 1)
+        names = {str(run.target): run.spec.dataset.name for run in fine_tunings}
+        return {self.source: pretraining.spec.dataset.name, **names}
+
+    @property
+    def title(self) -> str:
+        """What is searched, and on what."""
+        return f"{self.space.title}: {self.pair}"
+
+    @property
+    def pair(self) -> str:
+        """The source and the targets, for people."""
+        return f"{self.shown[self.source]} to {', '.join(self.shown[t] for t in self.targets)}"
 
     @cached_property
     def generated(self) -> bool:

@@ -61,11 +61,13 @@ def with_tuned(study: Study, home: Path | None, name: str) -> tuple[Study, str]:
 
 
 def _sentence(name: str, answer: Mapping[str, Any]) -> str:
-    source, settings = answer["source"], answer["settings"].items()
+    shown = answer.get("shown", {})  # Earlier answers have none.
+    source, *targets = (shown.get(n, n) for n in (answer["source"], *answer["targets"]))
+    settings = answer["settings"].items()
     values = ", ".join(f"{_who(path, source)} {path} = {value:.3g}" for path, value in settings)
     cost = f", {answer['updates']:,} pretraining updates" if answer["updates"] else ""
     return (
-        f"{values}: from the search {name} on {source} to {', '.join(answer['targets'])} "
+        f"{values}: from the search {name} on {source} to {', '.join(targets)} "
         f"({answer['trials']} trials{cost}, validation images only); no other row was tuned"
     )
 

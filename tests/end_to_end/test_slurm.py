@@ -106,7 +106,7 @@ def summary(home):
 def test_a_job_that_is_warned_is_queued_again_and_goes_on_where_it_was(job):
     process, home = job(*SWEEP, "--seeds", "0", *LONG)
     out = home / "out"
-    wait_for_text("started  scratch_adm ph2 seed 0", process, out)
+    wait_for_text("started  scratch_adm ph2-like seed 0", process, out)
     time.sleep(1)
     # What Slurm signals is the script, the child of `unshare`.
     (script,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

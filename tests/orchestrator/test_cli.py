@@ -149,7 +149,7 @@ def test_a_report_of_nothing_names_every_missing_cell(tmp_path):
 def test_a_report_of_nothing_is_short(tmp_path):
     out, _ = hdsweep("report", "table2", "--scale", "smoke", home=tmp_path / "home")
     (line,) = (line for line in out.splitlines() if line.startswith("missing: "))
-    assert line.startswith("missing: scratch_adm ph2 seed 0, scratch_adm ph2 seed 1, ")
+    assert line.startswith("missing: scratch_adm ph2-like seed 0, scratch_adm ph2-like seed 1, ")
     assert not (tmp_path / "home").exists()
 
 

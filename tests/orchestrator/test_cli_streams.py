@@ -132,7 +132,7 @@ def test_with_json_standard_output_is_one_object_and_progress_has_no_escapes(tmp
     assert summary["seconds"] > 0
     assert (Path(summary["table"]) / "table.md").is_file()
     assert len(list(tmp_path.glob("artifacts/*/*/weights.safetensors"))) == 1
-    assert "1/1 finished scratch_adm ph2 seed 0" in done.stderr
+    assert "1/1 finished scratch_adm ph2-like seed 0" in done.stderr
     assert not {"\x1b", "\r"} & set(done.stderr)
 
 

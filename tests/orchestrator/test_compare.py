@@ -202,7 +202,7 @@ def test_the_command_shows_cells_seeds_and_reasons(swept):
     before = {path: path.read_bytes() for path in one.rglob("*.json")}
     out, _ = hdsweep("compare", one, other, exit_code=1, COLUMNS="120")
     (row,) = (line.split() for line in out.splitlines() if "scratch_adm" in line)
-    wanted = "scratch_adm ph2 80.5 ± 0.7 [2] 80.8 ± 1.1 [2] +0.25 0 =, 1 +0.5"
+    wanted = "scratch_adm ph2-like 80.5 ± 0.7 [2] 80.8 ± 1.1 [2] +0.25 0 =, 1 +0.5"
     assert row == wanted.split()
     assert "fine_tuning.optimizer.lr 0.0002 -> 0.002: 2 cells" in out
     assert {path: path.read_bytes() for path in one.rglob("*.json")} == before

@@ -72,7 +72,7 @@ def locations(home):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_moved_home_lists_its_artifacts_again_searches_too(home, name):
     before = listed(home)
-    assert "weights.safetensors" in before["pretrain hybrid isic2018"]
+    assert "weights.safetensors" in before["pretrain hybrid isic2018-like"]
     assert before["tune"] == ["answer.json"]
     moved = open_home(home.path.rename(home.path.with_name(name)))
     told = mend(moved)

@@ -133,9 +133,11 @@ def test_the_first_failure_is_told_once_and_without_paths(plan, server):
     events = [event("retrying", pretraining, cause), event("failed", pretraining, cause)]
     swept(plan, [server.url()], [*events, event("failed", cell, "error: another")])
     first, end = server.messages
-    assert (first["event"], first["label"]) == ("first_failure", "pretrain hybrid isic2018")
+    assert (first["event"], first["label"]) == ("first_failure", "pretrain hybrid isic2018-like")
     assert first["cause"] == "error: cannot read <path> from <url>"
-    assert first["text"] == f"table2 (smoke): pretrain hybrid isic2018 failed: {first['cause']}"
+    assert (
+        first["text"] == f"table2 (smoke): pretrain hybrid isic2018-like failed: {first['cause']}"
+    )
     assert (end["event"], end["counts"]["failed"]) == ("finished", 2)
 
 

@@ -64,11 +64,11 @@ def test_each_change_of_state_is_one_line(view, plan):
         ("finished", pretraining, {"attempt": 2, "seconds": 61.24}),
         ("finished", seed_0, {"attempt": 1, "seconds": 4.0, "metrics": metrics}),
     ) == [
-        "0/4 started  pretrain hybrid isic2018",
-        "0/4 retrying pretrain hybrid isic2018  worker lost: killed by the kernel",
-        "0/4 started  pretrain hybrid isic2018  attempt 2",
-        "1/4 finished pretrain hybrid isic2018  61.2 s",
-        "2/4 finished hybrid_ft ph2 seed 0  87.2 %  4.0 s",
+        "0/4 started  pretrain hybrid isic2018-like",
+        "0/4 retrying pretrain hybrid isic2018-like  worker lost: killed by the kernel",
+        "0/4 started  pretrain hybrid isic2018-like  attempt 2",
+        "1/4 finished pretrain hybrid isic2018-like  61.2 s",
+        "2/4 finished hybrid_ft ph2-like seed 0  87.2 %  4.0 s",
     ]
 
 
@@ -77,13 +77,13 @@ def test_runs_found_finished_are_told_of_together(view, plan):
     found = told(view, *(("reused", run, {}) for run in before), ("started", last, {"attempt": 1}))
     assert found == [
         "3/4 reused   3 runs that were finished before",
-        "3/4 started  hybrid_ft ph2 seed 2",
+        "3/4 started  hybrid_ft ph2-like seed 2",
     ]
 
 
 def test_a_message_cannot_command_the_terminal(view, plan):
     (line,) = told(view, ("failed", plan.runs[0], {"message": "bad\x1b[2J\r\nnews"}))
-    assert line == "0/4 failed   pretrain hybrid isic2018  bad [2J news"
+    assert line == "0/4 failed   pretrain hybrid isic2018-like  bad [2J news"
 
 
 def test_a_sign_of_life_says_what_runs_and_how_long_it_will_take(view, plan):
@@ -96,7 +96,7 @@ def test_a_sign_of_life_says_what_runs_and_how_long_it_will_take(view, plan):
     assert lines[0].endswith("0/4 waiting  for workers, 0 CPU-hours so far")
     # Half of 60 s and three times 60 s on one worker; 36 s are a hundredth of an hour.
     running = (
-        "0/4 running  pretrain hybrid isic2018 50%; about 3.5 min left, 0.01 CPU-hours so far"
+        "0/4 running  pretrain hybrid isic2018-like 50%; about 3.5 min left, 0.01 CPU-hours so far"
     )
     assert lines[-1].endswith(running)
 
@@ -105,7 +105,7 @@ def test_without_a_terminal_there_is_no_escape_sequence(view, plan):
     stream = io.StringIO()
     with open_display(view, "auto", stream=stream) as tell:
         tell(Event(kind="started", run=plan.runs[0], time=0.0, attempt=1))
-    assert stream.getvalue().endswith("0/4 started  pretrain hybrid isic2018\n")
+    assert stream.getvalue().endswith("0/4 started  pretrain hybrid isic2018-like\n")
     assert not {"\x1b", "\r"} & set(stream.getvalue())
 
 
@@ -167,7 +167,7 @@ def read_all(screen):
 def test_the_cursor_comes_back_when_a_live_view_is_interrupted():
     process, screen = on_a_terminal("auto")
     try:
-        started = read_until(screen, b"scratch_adm ph2 seed 0")
+        started = read_until(screen, b"scratch_adm ph2-like seed 0")
         assert b"\x1b[?25l" in started
         process.send_signal(signal.SIGINT)
         assert b"\x1b[?25h" in read_all(screen)
@@ -191,7 +191,7 @@ def test_what_is_said_meanwhile_stands_above_the_live_view(view, plan):
 def test_a_dumb_terminal_gets_plain_lines():
     process, screen = on_a_terminal("auto", term="dumb")
     try:
-        assert b"\x1b" not in read_until(screen, b"scratch_adm ph2 seed 0")
+        assert b"\x1b" not in read_until(screen, b"scratch_adm ph2-like seed 0")
     finally:
         process.kill()
         process.wait()

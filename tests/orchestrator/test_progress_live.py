@@ -25,17 +25,21 @@ def view(plan):
     def tell(kind, label, **details):
         view.take(Event(kind=kind, run=runs[label], time=60.0, **details))
 
-    tell("finished", "pretrain diffusion isic2018")
-    tell("started", "pretrain hybrid shenzhen", attempt=1)
-    tell("progress", "pretrain hybrid shenzhen", attempt=1, fraction=0.25)
-    tell("failed", "pretrain supervised isic2018", message="diverged")
+    tell("finished", "pretrain diffusion isic2018-like")
+    tell("started", "pretrain hybrid shenzhen-like", attempt=1)
+    tell("progress", "pretrain hybrid shenzhen-like", attempt=1, fraction=0.25)
+    tell("failed", "pretrain supervised isic2018-like", message="diverged")
     for seed, score in enumerate((88.0, 88.3, 88.4)):
-        tell("reused", f"scratch_adm ph2 seed {seed}", metrics={"test_jaccard": score})
-    tell("finished", "scratch_adm nih seed 1", metrics={"test_jaccard": 71.25})
-    tell("started", "scratch_adm nih seed 0", attempt=3)
-    tell("progress", "scratch_adm nih seed 0", attempt=3, fraction=0.5)
-    tell("retrying", "i1k_deeplab ph2 seed 0", message="worker lost")
-    tell("blocked", "supervised_ft ph2 seed 0", message="pretrain supervised isic2018 failed")
+        tell("reused", f"scratch_adm ph2-like seed {seed}", metrics={"test_jaccard": score})
+    tell("finished", "scratch_adm nih-like seed 1", metrics={"test_jaccard": 71.25})
+    tell("started", "scratch_adm nih-like seed 0", attempt=3)
+    tell("progress", "scratch_adm nih-like seed 0", attempt=3, fraction=0.5)
+    tell("retrying", "i1k_deeplab ph2-like seed 0", message="worker lost")
+    tell(
+        "blocked",
+        "supervised_ft ph2-like seed 0",
+        message="pretrain supervised isic2018-like failed",
+    )
     return view
 
 
@@ -65,7 +69,7 @@ def test_a_wide_terminal_shows_the_spread_too(view):
 
 def test_what_runs_is_shown_with_progress_time_and_attempt(view):
     found = lines(view, 80, 24)
-    (row,) = [line for line in found if line.startswith("scratch_adm nih seed 0")]
+    (row,) = [line for line in found if line.startswith("scratch_adm nih-like seed 0")]
     assert row.split()[-3:] == ["50%", "0:30", "↻3"]
     assert "━━━" in row
 
@@ -74,9 +78,9 @@ def test_pretrainings_are_a_table_of_task_and_source(view):
     found = lines(view, 80, 24)
     assert line_of(found, "pretraining").split() == [
         "pretraining",
-        "isic2018",
-        "shenzhen",
-        "celebamask_hq",
+        "isic2018-like",
+        "shenzhen-like",
+        "celebamask_hq-like",
     ]
     assert line_of(found, "hybrid ").split() == ["hybrid", "○", "◐", "25%", "○"]
     assert line_of(found, "supervised ").split() == ["supervised", "✗", "○", "○"]

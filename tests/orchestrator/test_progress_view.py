@@ -29,7 +29,7 @@ def event(kind, run, time, **details):
 
 
 def test_a_run_goes_from_waiting_over_running_to_finished(view, runs):
-    run = runs["scratch_adm ph2 seed 0"]
+    run = runs["scratch_adm ph2-like seed 0"]
     cell = view.cell("scratch_adm", "ph2")
     assert [each.state for each in cell] == ["waiting"] * 3
     view.take(event("started", run, 100, attempt=1))
@@ -44,7 +44,7 @@ def test_a_run_goes_from_waiting_over_running_to_finished(view, runs):
 
 
 def test_a_retried_run_starts_over_and_keeps_what_it_cost(view, runs):
-    run = runs["scratch_adm ph2 seed 0"]
+    run = runs["scratch_adm ph2-like seed 0"]
     view.take(event("started", run, 100, attempt=1))
     view.take(event("progress", run, 130, attempt=1, fraction=0.9))
     view.take(event("retrying", run, 140, attempt=1, message="worker lost"))
@@ -59,7 +59,7 @@ def test_a_retried_run_starts_over_and_keeps_what_it_cost(view, runs):
 
 def test_a_gpu_that_is_shared_costs_its_share(plan, runs):
     view = SweepView(plan, {}, gpu_gb=141.0, started=0.0)
-    run = runs["scratch_adm ph2 seed 0"]
+    run = runs["scratch_adm ph2-like seed 0"]
     view.take(event("started", run, 0, attempt=1))
     # A tiny fine-tuning fits many times: the most that share one GPU are eight.
     assert view.cost_hours(3600) == pytest.approx(1 / 8)
@@ -67,7 +67,7 @@ def test_a_gpu_that_is_shared_costs_its_share(plan, runs):
 
 
 def test_what_was_finished_before_costs_nothing(view, runs):
-    run = runs["scratch_adm ph2 seed 0"]
+    run = runs["scratch_adm ph2-like seed 0"]
     view.take(event("reused", run, 100, seconds=900, metrics={"test_jaccard": 80.0}))
     assert view.reused == 1
     assert view.counts["finished"] == 1
@@ -80,7 +80,7 @@ def test_nothing_is_said_about_the_end_before_the_beginning(view):
 
 
 def test_time_left_is_the_rest_of_the_work_over_the_workers_seen(view, runs):
-    labels = ["scratch_adm ph2 seed 0", "scratch_adm ph2 seed 1"]
+    labels = ["scratch_adm ph2-like seed 0", "scratch_adm ph2-like seed 1"]
     for label in labels:
         view.take(event("started", runs[label], 100, attempt=1))
     # 13 runs of 10 s, none of them done, on two workers.
@@ -90,7 +90,7 @@ def test_time_left_is_the_rest_of_the_work_over_the_workers_seen(view, runs):
 
 
 def test_time_left_learns_from_runs_of_the_same_kind(view, runs):
-    first = runs["scratch_adm ph2 seed 0"]
+    first = runs["scratch_adm ph2-like seed 0"]
     view.take(event("started", first, 100, attempt=1))
     view.take(event("finished", first, 130, attempt=1))
     # It took 30 s instead of 10; 11 fine-tunings and, for want of better, 1 pretraining are left.

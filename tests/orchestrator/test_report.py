@@ -62,7 +62,7 @@ def test_a_missing_seed_shows_in_print_and_is_named(demo):
     failed = demo.table[Cell("hybrid_ft", "ph2", 1)]
     table = make_table(demo, values, {failed: "diverged: loss is not finite at update 7"})
     assert str(table.cells["hybrid_ft", "ph2"]) == "88.2 ± 0.3 [2/3]"
-    wanted = "missing: hybrid_ft ph2 seed 1: failed: diverged: loss is not finite at update 7"
+    wanted = "missing: hybrid_ft ph2-like seed 1: failed: diverged: loss is not finite at update 7"
     assert wanted in table.notes
     assert wanted in render_markdown(table)
 
@@ -71,7 +71,7 @@ def test_seeds_missing_for_one_reason_are_one_line(demo):
     killed = {demo.table[Cell("hybrid_ft", "ph2", seed)]: "worker lost" for seed in demo.seeds}
     table = make_table(demo, {}, killed)
     missing = [note for note in table.notes if note.startswith("missing: ")]
-    named = ", ".join(f"hybrid_ft ph2 seed {seed}" for seed in (0, 1, 2))
+    named = ", ".join(f"hybrid_ft ph2-like seed {seed}" for seed in (0, 1, 2))
     assert f"missing: {named}: failed: worker lost" in missing
     # The other 162 of 165, of which six are named.
     assert [note for note in missing if "and 156 more: not run" in note] == missing[:1]
@@ -87,7 +87,10 @@ def test_an_empty_cell_is_a_dash_with_its_count(demo):
 def test_a_cell_whose_pretraining_failed_says_so(demo):
     needs = demo.by_key[demo.table[Cell("hybrid_ft", "ph2", 0)]].needs
     table = make_table(demo, {}, {needs: "worker lost: killed"})
-    assert table.cells["hybrid_ft", "ph2"].missing[0] == "blocked: pretrain hybrid isic2018 failed"
+    assert (
+        table.cells["hybrid_ft", "ph2"].missing[0]
+        == "blocked: pretrain hybrid isic2018-like failed"
+    )
 
 
 def test_bold_only_what_is_told_from_every_other(demo):

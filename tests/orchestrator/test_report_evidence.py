@@ -243,7 +243,7 @@ def test_learning_curves_are_a_line_per_run_in_a_panel_per_dataset(paper, tmp_pa
     runs = of_method(paper, "hybrid_ft", artifacts=left)
     table = table_of(paper, {})
     drawn = figures.draw(table, Evidence(paper, runs), "pretraining_curves")
-    assert [axes.get_title() for axes in drawn.axes] == ["isic2018", "shenzhen", "celebamask_hq"]
+    assert [axes.get_title() for axes in drawn.axes] == ["ISIC 2018", "Shenzhen", "CelebAMask-HQ"]
     assert [list(axes.get_lines()[0].get_ydata()) for axes in drawn.axes] == [[2.0, 1.0]] * 3
 
 

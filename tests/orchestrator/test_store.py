@@ -348,6 +348,7 @@ def test_a_person_finds_report_and_table_first(tmp_path, plan):
         (folder / "table.md").write_text("table")
 
     row = {"method": "hybrid_ft", "target": "ph2", "metric": "jaccard", "std": None, "n": 1}
+    row["dataset"] = "ph2-like"
     with Store.open(open_home(tmp_path / "home")) as store:
         sweep = store.begin_sweep(plan)
         store.write_table(page_and_table, [{**row, "mean": 50.0}], "| method |")
@@ -368,6 +369,7 @@ def test_a_person_finds_report_and_table_first(tmp_path, plan):
 
 def test_summaries_are_kept_up_to_date_and_not_doubled(home, plan, pretraining):
     row = {"method": "hybrid_ft", "target": "ph2", "metric": "jaccard", "std": None, "n": 1}
+    row["dataset"] = "ph2-like"
     with Store.open(home) as store:
         store.begin_sweep(plan)
         store.write_table(no_files, [{**row, "mean": 50.0}], "")

@@ -286,9 +286,9 @@ def test_what_sharing_one_value_and_taking_the_papers_costs_each_target(tmp_path
     text = findings(answer)
     assert "The paper's own (lambda = 0.0001) is 4.50 points behind." in text
     ph2 = "the shared choice costs it 2.00 points, the paper's own 1.00."
-    assert f"ph2 alone would take lambda = 0.001; {ph2}" in text
+    assert f"ph2-like alone would take lambda = 0.001; {ph2}" in text
     dermis = "the shared choice costs it 0.00 points, the paper's own 10.00."
-    assert f"dermis alone would take lambda = 0.01; {dermis}" in text
+    assert f"dermis-like alone would take lambda = 0.01; {dermis}" in text
 
 
 def test_of_the_papers_value_that_was_stopped_no_regret_is_claimed(tmp_path):
@@ -303,8 +303,8 @@ def test_of_the_papers_value_that_was_stopped_no_regret_is_claimed(tmp_path):
     )
     assert f"| stopped at {made.budgets[0]} updates |" in markdown(answer)
     drawn = {line.get_label(): line for line in curve(answer, "lambda").axes[0].lines}
-    assert list(drawn["ph2"].get_xdata()) == [1e-3, 1e-2, 1e-1, 1.0]
-    assert list(drawn["ph2, stopped early"].get_xdata()) == [1e-4]
+    assert list(drawn["ph2-like"].get_xdata()) == [1e-3, 1e-2, 1e-1, 1.0]
+    assert list(drawn["ph2-like, stopped early"].get_xdata()) == [1e-4]
 
 
 def test_a_search_of_two_parameters_has_a_curve_for_each_and_every_plot_that_applies(tmp_path):
