@@ -34,9 +34,10 @@ class TargetParts:
     untested: tuple[str, ...] = ()
     """The same of the test part."""
 
-    def __str__(self) -> str:
+    def told(self, shown: str) -> str:
+        """Return the parts with what people read of the target."""
         unused = f" ({self.unused} for training unused)" if self.unused else ""
-        return f"{self.target} {self.train}/{self.val}/{self.test}{unused}"
+        return f"{shown} {self.train}/{self.val}/{self.test}{unused}"
 
     def record(self) -> dict[str, int]:
         """Return the numbers for machines."""
@@ -95,7 +96,7 @@ def data_warnings(plan: Plan) -> Iterator[str]:
         if _fixed(datasets[parts.target]):
             for classes, part in _absent(parts):
                 yield (
-                    f"{parts.target}: no pixel of {in_short(classes, most=MOST_CLASSES)} in its "
+                    f"{datasets[parts.target].shown}: no pixel of {in_short(classes, most=MOST_CLASSES)} in its "
                     f"{part} part; {datasets[parts.target].ref.metric} counts a class that is not there "
                     "as 0"
                 )
@@ -103,7 +104,8 @@ def data_warnings(plan: Plan) -> Iterator[str]:
 
 def parts_line(plan: Plan) -> str:
     """Return the parts of all targets in one sentence; empty if none is known."""
-    texts = [str(parts) for parts in dict.fromkeys(parts_by_run(plan).values())]
+    found = dict.fromkeys(parts_by_run(plan).values())
+    texts = [parts.told(plan.named[parts.target].shown) for parts in found]
     return f"images to train/validate/test: {', '.join(texts)}" if texts else ""
 
 

@@ -35,12 +35,17 @@ def test_a_run_that_diverges_fails_alone(tmp_path):
     summary, told = run(study, tmp_path / "home", *settings)
     counts = {name: summary[name] for name in ("planned", "finished", "failed", "blocked")}
     assert counts == {"planned": 5, "finished": 3, "failed": 1, "blocked": 1}
-    assert "pretrain hybrid isic2018: diverged: Diverged: loss is not finite at update" in told
+    assert (
+        "pretrain hybrid isic2018-like: diverged: Diverged: loss is not finite at update" in told
+    )
     assert "last finite" in told
     # Permanent: it was tried once.
-    assert told.count("started  pretrain hybrid isic2018") == 1
+    assert told.count("started  pretrain hybrid isic2018-like") == 1
     table = next((tmp_path / "home").glob("artifacts/*/artifacts/table/table.md")).read_text()
-    assert "missing: hybrid_ft ph2 seed 0: blocked: pretrain hybrid isic2018 failed" in table
+    assert (
+        "missing: hybrid_ft ph2-like seed 0: blocked: pretrain hybrid isic2018-like failed"
+        in table
+    )
 
     # Again: what is finished stays, what failed is tried again.
     summary, _ = run(study, tmp_path / "home", *settings)

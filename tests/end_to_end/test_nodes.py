@@ -68,7 +68,7 @@ def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path):
             env=environment,
         )
         wait_for_text("finished pretrain hybrid", process, log)
-        wait_for_text("started  hybrid_ft ph2 seed 0", process, log)
+        wait_for_text("started  hybrid_ft ph2-like seed 0", process, log)
         cluster.remove_node(node, allow_graceful=False)
         out, _ = process.communicate(timeout=400)
     assert process.returncode == 0, log.read_text()
