@@ -233,6 +233,7 @@ def write_contact_sheet(
     Raises:
         InputError: if it is not prepared, or the picture cannot be written.
     """
+    from trainables.data.contents import read_contents
     from trainables.data.sheet import write_sheet
     from trainables.data.store import ArrowDataset
 
@@ -249,7 +250,7 @@ def write_contact_sheet(
         Home(home).bring(folder / DATA_FILE)
         data = ArrowDataset.open(folder, fingerprint=prepared.fingerprint)
         try:
-            write_sheet(out, data, prepared, images=images)
+            write_sheet(out, data, prepared, images=images, contents=read_contents(folder))
         except OSError as error:
             raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
 
@@ -257,15 +258,14 @@ def write_contact_sheet(
 def _duplicates(found: "Verified") -> str:
     others = f", nor in {', '.join(found.compared_with)}" if found.compared_with else ""
     if not found.duplicates:
-        return f"no two images look the same{others}"
-    by_place: dict[str, list[str]] = {}
+        return f"no two images look alike{others}"
+    by_kind: dict[str, list[str]] = {}
     for each in found.duplicates:
-        by_place.setdefault(each.where, []).append(f"{each.first} = {each.second}")
-    texts = [
-        f"{where}: {len(pairs)} ({in_short(pairs, most=SHOWN)})"
-        for where, pairs in by_place.items()
-    ]
-    return f"look the same, {'; '.join(texts)}"
+        kind = "the same pixels" if each.likeness == "the same" else f"look {each.likeness}"
+        by_kind.setdefault(f"{kind}, {each.where}", []).append(f"{each.first} = {each.second}")
+    return "; ".join(
+        f"{kind}: {len(pairs)} ({in_short(pairs, most=SHOWN)})" for kind, pairs in by_kind.items()
+    )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from trainables.data.prepared import folder_of
 from trainables.data.sheet import overlaid, write_sheet
 from trainables.data.splits import hold_out, split_target
 from trainables.data.store import ArrowDataset, write_dataset
-from trainables.data.verification import alike, verify_dataset
+from trainables.data.verification import verify_dataset
 
 DATA = all_datasets()
 PH2, ISIC = DATA["ph2"], DATA["isic2018"]
@@ -95,7 +95,9 @@ def test_copies_across_the_hold_out_of_a_source_are_leaks(tmp_path):
         "train and hold-out",
         "within train",
     ]
-    assert "1 pairs of images look the same across parts or datasets" in found.problems
+    assert (
+        "1 pairs of images are the same or look alike across parts or datasets" in found.problems
+    )
 
 
 def test_copies_across_the_split_that_is_given_are_leaks_though_it_is_small(tmp_path):
@@ -130,14 +132,32 @@ def test_a_set_for_both_uses_is_looked_at_in_both_ways(tmp_path):
     assert leaks(verified(tmp_path, own)) == {"train and test", "train and hold-out"}
 
 
-def test_distances_are_counted_in_bits():
-    ours = np.zeros((600, 4), np.uint64)
-    theirs = np.zeros((2, 4), np.uint64)
-    ours[:, 0] = 2**20 - 1
-    ours[599] = [0b111, 0, 0, 1]
-    theirs[1, 3] = 1
-    assert list(alike(ours, theirs, bits=3)) == [(599, 1)]
-    assert list(alike(ours, theirs, bits=4)) == [(599, 0), (599, 1)]
+def test_only_the_same_pixels_are_called_the_same(tmp_path):
+    images = {f"{i:02}": scene(i) for i in range(6)}
+    images["06"], images["07"], images["08"] = (
+        images["01"],
+        images["02"][:, ::-1],
+        (255 * (images["03"] / 255) ** 0.7).astype(np.uint8),
+    )
+    write(tmp_path, PH2, [sample(name, image, half()) for name, image in images.items()])
+    found = {(each.first, each.second): each.likeness for each in verified(tmp_path).duplicates}
+    assert found == {
+        ("01", "06"): "the same",
+        ("02", "07"): "alike, mirrored",
+        ("03", "08"): "alike",
+    }
+
+
+def test_empty_images_are_the_same_and_like_nothing_else(tmp_path):
+    images = [
+        scene(0),
+        np.zeros_like(scene(0)),
+        np.zeros_like(scene(0)),
+        np.full_like(scene(0), 9),
+    ]
+    write(tmp_path, PH2, [sample(f"{i}", image, half()) for i, image in enumerate(images)])
+    (pair,) = verified(tmp_path).duplicates
+    assert (pair.first, pair.second, pair.likeness) == ("1", "2", "the same")
 
 
 def test_damage_is_found_though_the_file_looks_untouched(tmp_path):

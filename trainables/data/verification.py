@@ -1,36 +1,46 @@
 """Looking at a prepared dataset before anything is trained on it: labels, duplicates, leaks.
 
-Two images are taken for the same if the signs of the differences between neighbouring pixels of a
-16 x 16 reduction are (difference hash, 256 bits, of which a few may differ). That survives resizing,
-compression and brightness, so that an image is recognised in another dataset, stored at another
-side; it does not survive mirroring or cropping.
+Two images are the same if their pixels are. If their layout and their detail agree (`likeness`), they
+look alike, also across datasets that are stored at other sides or preprocessed in another way: nearly
+always copies, which only a person who looks at them can say.
 
-Shape suffixes: N images, K classes.
+Shape suffixes: N images, K classes, D = 256 values of a layout.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from trainables.data.errors import DatasetError
 from trainables.data.info import IGNORED, DatasetInfo
+from trainables.data.likeness import (
+    DETAIL_SIDE,
+    Vectors,
+    agreement,
+    candidates,
+    detail,
+    layout,
+    least_detail,
+)
 from trainables.data.prepared import Prepared, find_prepared, folder_of
 from trainables.data.splits import hold_out, split_target
 from trainables.data.store import ArrowDataset, content_fingerprint_of
 
-HASH_SIDE = 16
-ALIKE_BITS = 10  # Of 256 that may differ between two copies of an image.
-ROWS_AT_ONCE = 512  # Of the matrix of distances.
+DETAILS_KEPT = 1024  # Images of which the detail is remembered, at most 64 KB each.
 # The paper's splits, in which leaks are looked for: of a target, and of a source for supervised
 # pretraining. A split that is given with the data goes before.
 TRAIN_IMAGES, SPLIT_SEED = 20, 0
 HOLD_OUT, PRETRAINING_SEED = 0.1, 0
 PARTS = ("", "train", "val", "test", "hold-out")
+
+Likeness = Literal["the same", "alike", "alike, mirrored"]
+"""`the same` is proven, pixel by pixel; `alike` is not."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,13 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two images that look the same."""
+    """Two images that are the same, or look alike."""
 
     first: str
     second: str
     where: str
     """Which parts or datasets they connect; `within train` is harmless next to `train and test`."""
+    likeness: Likeness
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,8 @@ def verify_dataset(
     data = ArrowDataset.open(folder, fingerprint=prepared.fingerprint)
     classes, ignored, unlabelled = _labels(data, info.classes)
     others = _others(prepared, home, known, image_size)
-    duplicates = tuple(_duplicates(data, _partitions(data, info), others))
+    looks = _Looks(data, prepared.stored_side)
+    duplicates = tuple(_duplicates(looks, _partitions(data, info), others))
     return Verified(
         prepared=prepared,
         expected=info.expected,
@@ -108,38 +120,52 @@ def verify_dataset(
 
 def _others(
     prepared: Prepared, home: Path, known: Mapping[str, DatasetInfo], image_size: int
-) -> dict[str, ArrowDataset]:
+) -> dict[str, "_Looks"]:
     """Return the other datasets by name that are prepared, and photographed or not like this one."""
     others = {}
     for other in known.values():
         found = find_prepared(home, other, image_size)
         if found and found.name != prepared.name and found.generated == prepared.generated:
             folder = folder_of(home, other, image_size)
-            others[other.name] = ArrowDataset.open(folder, fingerprint=found.fingerprint)
+            data = ArrowDataset.open(folder, fingerprint=found.fingerprint)
+            others[other.name] = _Looks(data, found.stored_side)
     return others
 
 
-def hashes_of(data: ArrowDataset) -> NDArray[np.uint64]:
-    """Return the difference hash of every image, (N, 4) words of 64 bits."""
-    hashes = np.empty((len(data), HASH_SIDE * HASH_SIDE // 64), np.uint64)
-    for index in range(len(data)):
-        image = Image.fromarray(data.images([index])[0]).convert("L")
-        small = image.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BILINEAR)
-        levels = np.asarray(small).astype(np.int16)
-        bits = (levels[:, 1:] > levels[:, :-1]).ravel()
-        hashes[index] = np.packbits(bits).view(np.uint64)
-    return hashes
+class _Looks:
+    """What the images of a dataset look like, each read once for its layout, and again for its detail."""
+
+    def __init__(self, data: ArrowDataset, side: int) -> None:
+        self.ids, self.side, self._data = data.ids, side, data
+        layouts, self.pixels = [], []
+        for index in range(len(data)):
+            image = data.images([index])[0]
+            layouts.append(layout(image))
+            self.pixels.append(hashlib.sha256(image).digest())
+        self.layouts_ND = np.stack(layouts)
+        self.detail = lru_cache(DETAILS_KEPT)(self._detail)
+
+    def _detail(self, index: int, side: int) -> Vectors:
+        return detail(self._data.images([index])[0], side)
 
 
-def alike(
-    ours: NDArray[np.uint64], theirs: NDArray[np.uint64], *, bits: int = ALIKE_BITS
-) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of rows whose hashes differ in at most so many bits."""
-    for first in range(0, len(ours), ROWS_AT_ONCE):
-        part = ours[first : first + ROWS_AT_ONCE]
-        distance = np.bitwise_count(part[:, None] ^ theirs[None]).sum(2, dtype=np.int64)
-        for row, column in zip(*np.nonzero(distance <= bits), strict=True):
-            yield first + int(row), int(column)
+def _alike(ours: _Looks, theirs: _Looks) -> Iterator[tuple[int, int, Likeness]]:
+    """Yield the pairs of images that are the same or look alike, and which of these; ascending."""
+    places: dict[bytes, list[int]] = {}
+    if ours.side == theirs.side:
+        for column, pixels in enumerate(theirs.pixels):
+            places.setdefault(pixels, []).append(column)
+    same = {(row, at) for row, pixels in enumerate(ours.pixels) for at in places.get(pixels, ())}
+    side = min(ours.side, theirs.side, DETAIL_SIDE)
+    for row, column in sorted(same.union(candidates(ours.layouts_ND, theirs.layouts_ND))):
+        if ours is theirs and row >= column:
+            continue
+        if (row, column) in same:
+            yield row, column, "the same"
+            continue
+        agreed, flipped = agreement(ours.detail(row, side), theirs.detail(column, side))
+        if agreed >= least_detail(side):
+            yield row, column, "alike, mirrored" if flipped else "alike"
 
 
 def _labels(
@@ -165,23 +191,20 @@ def _labels(
 
 
 def _duplicates(
-    data: ArrowDataset,
+    ours: _Looks,
     partitions: Sequence[Sequence[str]],
-    others: Mapping[str, ArrowDataset],
+    others: Mapping[str, _Looks],
 ) -> Iterator[Duplicate]:
-    """Yield the pairs that look the same: here, once for each partition that they leak across."""
-    hashes = hashes_of(data)
-    for one, other in alike(hashes, hashes):
-        if one >= other:
-            continue
+    """Yield the pairs that look alike: here, once for each partition that they leak across."""
+    for one, other, likeness in _alike(ours, ours):
         between = [{parts[one], parts[other]} for parts in partitions]
         leaks = [" and ".join(sorted(each, key=PARTS.index)) for each in between if len(each) > 1]
         alone = next((f"within {part}" for each in between for part in each), "within the set")
         for where in leaks or [alone]:
-            yield Duplicate(data.ids[one], data.ids[other], where)
+            yield Duplicate(ours.ids[one], ours.ids[other], where, likeness)
     for name, theirs in others.items():
-        for one, other in alike(hashes, hashes_of(theirs)):
-            yield Duplicate(data.ids[one], theirs.ids[other], f"also in {name}")
+        for one, other, likeness in _alike(ours, theirs):
+            yield Duplicate(ours.ids[one], theirs.ids[other], f"also in {name}", likeness)
 
 
 def _partitions(data: ArrowDataset, info: DatasetInfo) -> list[list[str]]:
@@ -226,4 +249,4 @@ def _problems(
         yield f"{len(unlabelled)} images show nothing but {info.classes[0]}: {unlabelled[0]} ..."
     leaks = [each for each in duplicates if not each.where.startswith("within")]
     if leaks:
-        yield f"{len(leaks)} pairs of images look the same across parts or datasets"
+        yield f"{len(leaks)} pairs of images are the same or look alike across parts or datasets"
