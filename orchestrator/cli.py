@@ -24,6 +24,7 @@ from orchestrator.commands import (
 )
 from orchestrator.commands.common import put, say
 from orchestrator.errors import HdsweepError, InputError
+from orchestrator.stopping import run_until_asked
 from orchestrator.streams import (
     make_robust,
     require_utf8,
@@ -86,7 +87,7 @@ def main() -> None:
         require_working_directory()
         require_utf8((*sys.argv, os.environ.get("HDSWEEP_HOME", "")))
         try:
-            app(standalone_mode=True)
+            run_until_asked(app)
         finally:
             require_written()
     except HdsweepError as error:

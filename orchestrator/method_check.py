@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import InputError, UnknownNameError
 from orchestrator.home import Home, open_home
 from orchestrator.plan import Plan, load_plan
+from orchestrator.private_folder import private_folder
 from orchestrator.running import ready_plan
 from trainables.methods import Method, MethodFileError, add_method_file, all_methods
 
@@ -78,8 +79,8 @@ def check_method(method: Method, folder: Path) -> Iterator[Checked]:
 def checked(name: str) -> Iterator[tuple[Method, Checked]]:
     """Check a method, or each of a file, in a temporary folder."""
     for method in methods_of(name):
-        with tempfile.TemporaryDirectory(prefix="hdsweep-check-") as folder:
-            for each in check_method(method, Path(folder)):
+        with private_folder("checking", Path(tempfile.gettempdir())) as folder:
+            for each in check_method(method, folder):
                 yield method, each
 
 

@@ -6,19 +6,17 @@ a private temporary folder that goes with it.
 """
 
 import contextlib
-import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
+from orchestrator.private_folder import private_folder
+from orchestrator.ray_processes import kept_apart
 from orchestrator.ray_token import private_token
 
-FOLDER_PREFIX, NEW_FOLDER_PREFIX = "hdsweep-ray-", "hdsweep-new-"
 MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
 # How Ray words that it gave up after 30 seconds, in an exception of no class of its own.
@@ -65,16 +63,17 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import ray
 
-    with _private_folder() as folder:
-        if address == "local":
-            private_token()
-            _start(folder, workers or cpu_cores())
-        else:
-            _join(address)
-        try:
-            yield folder
-        finally:
-            ray.shutdown()
+    # Not in the home: the paths of Ray's sockets must stay below 108 characters.
+    with private_folder("ray", Path("/tmp")) as folder, contextlib.ExitStack() as ended:
+        with kept_apart() as processes:
+            ended.callback(processes.end)
+            ended.callback(ray.shutdown)  # Called first.
+            if address == "local":
+                private_token()
+                _start(folder, workers or cpu_cores())
+            else:
+                _join(address)
+        yield folder
 
 
 def devices(address: str, *, workers: int | None = None, gpu_gb: float | None = None) -> Devices:
@@ -215,40 +214,3 @@ def _join(address: str) -> None:
         reason = str(error).strip().splitlines()[0]
         hint = "start one with `ray start --head`, or leave `--address` out"
         raise InputError(f"no Ray cluster at `{address}`: {reason}", hint=hint) from error
-
-
-@contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Have a folder that is locked as long as this process lives, and goes at the end.
-
-    The lock tells other drivers that it is in use, where a process id would not: they may be in another
-    container that shares /tmp. systemd leaves locked folders there alone, too, however old they are.
-    """
-    _remove_left_folders()
-    # Not in the home: the paths of Ray's sockets must stay below 108 characters.
-    new = Path(tempfile.mkdtemp(prefix=NEW_FOLDER_PREFIX, dir="/tmp"))
-    lock = os.open(new, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Only now under a name that others look for.
-        folder = new.rename(new.with_name(new.name.replace(NEW_FOLDER_PREFIX, FOLDER_PREFIX)))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
-def _remove_left_folders() -> None:
-    """Remove the folders of our own drivers that were killed: nobody locks them any more."""
-    for folder in Path("/tmp").glob(f"{FOLDER_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if folder.stat().st_uid != os.getuid():
-                continue
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)

@@ -17,7 +17,7 @@ from orchestrator.hardware import Devices, local_devices
 from orchestrator.home import Home
 from orchestrator.parts import data_warnings, require_parts
 from orchestrator.plan import Plan, require_ready
-from orchestrator.stopping import Say
+from orchestrator.stopping import Say, status_of, stopped_by_signals
 from trainables.code import code_hash
 from trainables.config import RunSpec
 from trainables.data.datasets import all_datasets
@@ -41,9 +41,9 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 some runs failed or were left for want of budget, 130 interrupted."""
+        """0 done, 1 some runs failed or were left for want of budget, 130 and so on interrupted."""
         if self.result.interrupted:
-            return 130
+            return status_of(self.result.stopped_by)
         result = self.result
         left = result.failed or result.blocked or result.halted or not result.within_budget
         return int(bool(left))
@@ -151,7 +151,7 @@ def run_plan(
     from orchestrator.sweep import run_sweep
 
     devices = options.devices or local_devices(options.workers)
-    with Store.open(home, say) as store:
+    with Store.open(home, say) as store, stopped_by_signals(store.stop_flag(), say) as stop:
         if store.moved:
             say(store.moved)
         for key, what in store.reconciled.items():
@@ -173,8 +173,8 @@ def run_plan(
                 expected.remaining,
                 options=options,
                 on_event=on_event,
-                say=say,
                 budget=_budget(plan, expected.seconds, options, devices),
+                stop=stop,
             )
         if result.interrupted:
             store.reconcile()  # What was stopped must not look as if it were running.

@@ -6,6 +6,7 @@ cannot publish.
 """
 
 import json
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from orchestrator.nodes import IN_A_ROW, NodeRecord, name_of
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.preflight import require_alike
 from orchestrator.ray_session import ray_session
-from orchestrator.stopping import Say, StopFlag, stopped_by_signals
+from orchestrator.stopping import StopFlag
 from orchestrator.store import DamagedResultError, Store, StoredRun
 from trainables.code import method_hash
 from trainables.config import LedmConfig, RunSpec
@@ -47,6 +48,8 @@ class SweepResult:
     """Nodes on which one run after another failed."""
     seconds: float = 0.0
     interrupted: bool = False
+    stopped_by: int = signal.SIGINT
+    """The signal that interrupted it."""
     within_budget: bool = True
     """False if runs were left because the budget might not have sufficed for them."""
     halted: str = ""
@@ -460,8 +463,8 @@ def run_sweep(
     *,
     options: Options,
     on_event: OnEvent,
-    say: Say,
     budget: Budget | None = None,
+    stop: StopFlag,
 ) -> SweepResult:
     """Run what is missing of a plan and return what came of it.
 
@@ -471,29 +474,24 @@ def run_sweep(
         remaining: seconds of the longest path from each run, by key.
         options: where to run, how often to try, what to keep.
         on_event: told of every change, from this thread.
-        say: told what a signal does.
         budget: what may be spent; no limit by default.
+        stop: set when somebody asks the sweep to stop.
 
     Raises:
         InputError: if the Ray cluster asked for is not there, or a node of it cannot take part.
     """
     start = time.monotonic()
-    stop = store.stop_flag()
     sweep = Sweep(
         plan.runs, store, remaining, options=options, on_event=on_event, stop=stop, budget=budget
     )
     if sweep.result.reused < sweep.result.planned:
-        # Ray has handlers of its own, so ours come after it.
-        with (
-            ray_session(options.address, workers=options.workers) as folder,
-            stopped_by_signals(stop, say),
-        ):
+        with ray_session(options.address, workers=options.workers) as folder:
             from orchestrator.experiment import run_experiment
 
             if options.address != "local":
                 require_alike(store.home.address, _datasets_of(plan.runs))
             run_experiment(sweep, plan.study, stop, folder)
-    sweep.result.interrupted = stop.draining
+    sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
     sweep.result.within_budget = not sweep.out_of_budget
     sweep.result.seconds = time.monotonic() - start
     return sweep.result

@@ -17,6 +17,7 @@ from orchestrator.commands.common import (
 )
 from orchestrator.errors import InputError
 from orchestrator.home import Home
+from orchestrator.private_folder import private_folder
 
 
 def reproduce(
@@ -58,10 +59,8 @@ def reproduce(
             put(f"{key} was made of")
             for name, value in made.items():
                 put(f"  {name}: {value}")
-        with tempfile.TemporaryDirectory(prefix="hdsweep-reproduce-") as folder:
-            again = train_again(
-                key, store, opened, Path(folder), from_scratch=from_scratch, code=code
-            )
+        with private_folder("reproduction", Path(tempfile.gettempdir())) as folder:
+            again = train_again(key, store, opened, folder, from_scratch=from_scratch, code=code)
             for found in again:
                 drifted |= not found.identical
                 if as_json:

@@ -101,7 +101,8 @@ def run(
 ) -> None:
     """Run what is missing of STUDY, and print its table.
 
-    Exit status: 0 done, 1 some runs failed and the rest is stored, 2 wrong input, 130 interrupted:
+    Exit status: 0 done, 1 some runs failed and the rest is stored, 2 wrong input, 130 interrupted
+    (143 by SIGTERM, 129 by a closed terminal):
     the same command goes on where it stopped.
     """
     from orchestrator.display import KINDS, open_display

@@ -81,7 +81,8 @@ def tune(
 ) -> None:
     """Search SPACE for what does best on the validation parts of the targets.
 
-    Interrupted, the same command goes on. Test images are never read.
+    Interrupted, the same command goes on; exit status 130 then (143 by SIGTERM, 129 by a closed
+    terminal). Test images are never read.
     """
     from orchestrator.display import KINDS
     from orchestrator.ray_session import devices

@@ -11,7 +11,7 @@ from orchestrator.plan import Plan, make_plan
 from orchestrator.running import ready_plan
 from orchestrator.selection import Filters
 from orchestrator.settings import set_layer
-from orchestrator.stopping import Say
+from orchestrator.stopping import Say, status_of, stopped_by_signals
 from orchestrator.sweep import Options
 from orchestrator.tuning.answer import Answer, answer_of
 from orchestrator.tuning.ledger import Ledger, failures_of_storage
@@ -57,7 +57,7 @@ def search_and_answer(
 
     ready_plan(lambda: _plan(make()), home, say)
     search = make()
-    with Store.open(home, say) as store:
+    with Store.open(home, say) as store, stopped_by_signals(store.stop_flag(), say) as stop:
         if store.moved:
             say(store.moved)
         ledger = Ledger(search, storage)
@@ -72,10 +72,12 @@ def search_and_answer(
                 store,
                 options=options,
                 on_event=on_event,
-                say=say,
                 notice=notice,
                 home=home,
+                stop=stop,
             )
+        if sweep.result.interrupted:
+            store.reconcile()  # What was stopped must not look as if it were running.
         store.settle()
         answer = answer_of(search, ledger)
         _refuse_all_failed(answer)
@@ -96,7 +98,8 @@ def search_and_answer(
         "reused": sweep.result.reused,
         "interrupted": sweep.result.interrupted,
     }
-    return TuneOutcome(record, text, 130 if sweep.result.interrupted else int(not complete))
+    status = status_of(sweep.result.stopped_by) if sweep.result.interrupted else int(not complete)
+    return TuneOutcome(record, text, status)
 
 
 def _for_studies(answer: Answer) -> dict[str, Any]:

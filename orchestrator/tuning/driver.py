@@ -20,7 +20,7 @@ from orchestrator.home import Home
 from orchestrator.plan import PlannedRun
 from orchestrator.preflight import require_alike
 from orchestrator.ray_session import ray_session
-from orchestrator.stopping import Say, StopFlag, stopped_by_signals
+from orchestrator.stopping import StopFlag
 from orchestrator.store import Store, StoredRun
 from orchestrator.sweep import Options, Sweep
 from orchestrator.tuning.ledger import SECONDS, Ledger
@@ -266,9 +266,9 @@ def run_search(
     *,
     options: Options,
     on_event: OnEvent,
-    say: Say,
     notice: Notice,
     home: Home,
+    stop: StopFlag,
 ) -> TuningSweep:
     """Make the trials of a search that are missing.
 
@@ -276,7 +276,6 @@ def run_search(
         InputError: if the Ray cluster asked for is not there, or a node of it cannot take part.
     """
     started = time.monotonic()
-    stop = store.stop_flag()
     record = Record(search, store)
     sweep = TuningSweep(
         search,
@@ -290,16 +289,13 @@ def run_search(
     )
     record.take_in(ledger)
     if not sweep.over:
-        with (
-            ray_session(options.address, workers=options.workers) as folder,
-            stopped_by_signals(stop, say),
-        ):
+        with ray_session(options.address, workers=options.workers) as folder:
             from orchestrator.experiment import run_experiment
 
             if options.address != "local":
                 require_alike(store.home.address, {})
             run_experiment(sweep, "tune", stop, folder)
-    sweep.result.interrupted = stop.draining
+    sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
     sweep.result.seconds = time.monotonic() - started
     complete = not (stop.draining or sweep.result.halted)
     if complete:

@@ -11,6 +11,11 @@ WORKERS = ("ray::RunTrainable", "ray::ResourceTrainable")
 
 def workers_of(driver):
     """Return the ids of the processes of the trainables that descend from the driver."""
+    return [pid for pid, name in descendants_of(driver).items() if name.startswith(WORKERS)]
+
+
+def descendants_of(driver):
+    """Return what the processes that descend from the driver are called, by id."""
     parents = {}
     names = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
@@ -25,12 +30,12 @@ def workers_of(driver):
 
     def descends(pid):
         while pid in parents:
+            pid = parents[pid]
             if pid == driver.pid:
                 return True
-            pid = parents[pid]
         return False
 
-    return [pid for pid, name in names.items() if name.startswith(WORKERS) and descends(pid)]
+    return {pid: name for pid, name in names.items() if descends(pid)}
 
 
 def wait_until(condition, driver, *, pause_s=0.02):
