@@ -15,6 +15,7 @@ from orchestrator.study import Study, load_study
 from trainables.config import RunSpec
 from trainables.methods import all_methods
 
+NO_PAPER = "the study names no paper"
 OTHER_WEIGHTS = "other than the published ImageNet weights, not comparable with the paper"
 
 

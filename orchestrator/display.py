@@ -26,6 +26,7 @@ from orchestrator.wording import duration, in_short, one_line
 KINDS = ("auto", "live", "plain", "none")
 REFRESHES_PER_SECOND = 4
 HEARTBEAT_SECONDS = 30.0
+CLEAR = "\x1b[H\x1b[J"
 MOST_NAMED = 3  # Runs that a sign of life lists.
 
 
@@ -114,10 +115,16 @@ def live_view(draw: Callable[[int, int], Text], out: TextIO) -> Iterator[Console
         draw: from a width and a height that it must not exceed; called from a thread of Rich's.
     """
     console = Console(file=out, force_terminal=True)
+    size = console.size
 
     def drawn() -> Text:
-        width, height = console.size
-        return draw(width, height - 1)  # One line less: the cursor stands on the last.
+        nonlocal size
+        if console.size != size:
+            size = console.size
+            # The terminal has wrapped the last picture anew: nobody knows how many lines it takes now.
+            out.write(CLEAR)
+            live._live_render._shape = None
+        return draw(size.width, size.height - 1)  # One line less: the cursor stands on the last.
 
     live = Live(
         console=console,
@@ -164,6 +171,7 @@ def _plain(view: SweepView, out: TextIO) -> Iterator[OnEvent]:
         out.flush()
 
     lines = PlainLines(view, write)
+    lines.begin(time.time())
 
     def on_event(event: Event) -> None:
         with lock:
@@ -196,6 +204,10 @@ class PlainLines:
         self._view, self._write = view, write
         self._reused = 0
         """Runs found finished and not yet told of: they are told of together."""
+
+    def begin(self, now: float) -> None:
+        """Write what is being waited for: Ray and its workers take some seconds to start."""
+        self._line(now, "starting workers")
 
     def take(self, event: Event) -> None:
         """Take in an event, and write a line if it changes the state of its run."""

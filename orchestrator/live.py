@@ -226,6 +226,7 @@ class _Drawing:
         planned, done = len(view.runs), counts["finished"]
         left = view.seconds_left()
         facts = [
+            *(["workers are starting"] if view.starting else []),
             *(f"{count} {what}" for what, count in (("reused", view.reused),) if count),
             *(
                 f"{counts[s]} {s}"

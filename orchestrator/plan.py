@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.backbones import BACKBONES
-from orchestrator.comparable import Row, why_not_comparable
+from orchestrator.comparable import NO_PAPER, Row, why_not_comparable
 from orchestrator.errors import InputError
 from orchestrator.scale import Scale, load_scale
 from orchestrator.selection import Filters, Written, narrow
@@ -80,6 +80,8 @@ class Plan:
     source_of: Mapping[str, str | None]
     """Source of each target, as the study says."""
     datasets: tuple[PlannedDataset, ...]
+    paper: str | None = None
+    """The paper that the study reproduces, as its file says; None for a study of one's own."""
     not_comparable: tuple[str, ...] = ()
     """Why the numbers must not be compared with the paper's; empty if they may be."""
     other_weights: Mapping[str, str] = field(default_factory=dict)
@@ -214,7 +216,8 @@ def make_plan(
         table={cell: run.key for cell, run in fine_tunings.items()},
         source_of={target: study.source_of[target] for target in targets},
         datasets=datasets,
-        not_comparable=why_not_comparable(by_row, datasets),
+        paper=study.paper,
+        not_comparable=why_not_comparable(by_row, datasets) if study.paper else (NO_PAPER,),
         other_weights={
             method: origin.sha256
             for method in methods

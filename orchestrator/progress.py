@@ -96,6 +96,11 @@ class SweepView:
         self._most_at_once = max(self._most_at_once, len(self.running))
 
     @property
+    def starting(self) -> bool:
+        """Whether nothing has been heard of any run yet: Ray and its workers are starting."""
+        return all(view.state == "waiting" for view in self.runs.values())
+
+    @property
     def counts(self) -> Counter[State]:
         """How many runs are in each state; reused ones count as finished."""
         return Counter(view.state for view in self.runs.values())

@@ -40,6 +40,11 @@ class Outcome:
     """Where the files of the table lie."""
 
     @property
+    def page(self) -> Path:
+        """The report, on top of the sweep's artifacts."""
+        return self.folder.parent / "report.html"
+
+    @property
     def exit_code(self) -> int:
         """0 done, 1 some runs failed or were left for want of budget, 130 and so on interrupted."""
         if self.result.interrupted:

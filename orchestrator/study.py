@@ -46,6 +46,8 @@ Names = Annotated[tuple[str, ...], Field(max_length=LONGEST_LIST)]
 Table = dict[str, Any]
 """Settings, checked as a layer of the whole tree once it is known what they are for."""
 
+PAPER = "arXiv:2408.03433"  # The one whose published numbers we have.
+
 
 class _SourceTable(Frozen):
     targets: Names
@@ -66,6 +68,7 @@ class _OverrideTable(Frozen):
 
 class _StudyFile(Frozen):
     title: str
+    paper: str | None = None
     seeds: Annotated[tuple[Seed, ...], Field(max_length=MOST_SEEDS)]
     methods: Annotated[Names, BeforeValidator(split_names)]
     method_files: Names = ()
@@ -88,6 +91,8 @@ class Study:
 
     name: str
     title: str
+    paper: str | None
+    """The paper whose published numbers it is held against; None for a study of one's own."""
     path: Path
     scale: str
     methods: tuple[str, ...]
@@ -145,6 +150,7 @@ def load_study(name: str, home: Path | None = None) -> Study:
     study = Study(
         name=path.stem,
         title=file.title,
+        paper=_paper(file, place),
         path=path,
         scale=file.scale,
         methods=methods,
@@ -166,6 +172,15 @@ def load_study(name: str, home: Path | None = None) -> Study:
     )
     _refuse_missing_pretrainings(study, place)
     return study
+
+
+def _paper(file: _StudyFile, place: Place) -> str | None:
+    if file.paper is not None and file.paper != PAPER:
+        raise InputError(
+            f"{place}: paper is `{file.paper}`, of which no published numbers are known",
+            hint=f'`paper = "{PAPER}"`, or leave it out in a study of your own',
+        )
+    return file.paper
 
 
 def _tables(raw: Tree, key: str) -> dict[str, Tree]:

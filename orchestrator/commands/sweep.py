@@ -1,7 +1,8 @@
 """`hdsweep run`, `plan`, `status`: a study from what would run to what has run."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,6 +37,9 @@ from orchestrator.home import Home, open_home
 from orchestrator.parts import require_parts
 from orchestrator.plan import Plan, load_plan
 from orchestrator.wording import in_short, one_line
+
+if TYPE_CHECKING:
+    from orchestrator.running import Outcome
 from trainables.bounds import MOST_SPENT
 
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
@@ -166,7 +170,7 @@ def run(
         print_json(outcome.summary())
     else:
         print_table(outcome.table)
-        say(f"files of the table: {outcome.folder}")
+        _tell_findings(outcome, opened)
     _tell_failures(plan, outcome.result)
     raise typer.Exit(outcome.exit_code)
 
@@ -306,6 +310,17 @@ def _budget(hours: float | None, cost: float | None, price: float | None) -> flo
             raise InputError("--price 0: must be more than 0")
         limits.append(cost / price)
     return min(limits, default=None)
+
+
+def _tell_findings(outcome: "Outcome", home: Home) -> None:
+    """Say what came out, where the report is, and how to look into what is behind it."""
+    from orchestrator.report.findings import in_a_sentence
+
+    if sentence := in_a_sentence(outcome.table):
+        say(sentence)
+    say(f"report: {outcome.page.as_uri()}")
+    say(f"files of the table: {outcome.folder}")
+    say(f"look into the runs: hdsweep ui --open --home {shlex.quote(home.address)}")
 
 
 def _tell_failures(plan: Plan, result: Any) -> None:

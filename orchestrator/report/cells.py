@@ -16,7 +16,8 @@ from orchestrator.comparable import OTHER_WEIGHTS
 from orchestrator.plan import Cell as Place
 from orchestrator.plan import Plan
 from orchestrator.report.images import ImageCounts
-from orchestrator.report.statistics import Scored, scored, select, separated_best
+from orchestrator.report.statistics import Highest, Scored, scored, select
+from orchestrator.report.statistics import highest as find_highest
 from orchestrator.wording import in_short, one_line
 from trainables.config import Metric
 from trainables.methods import all_methods
@@ -69,6 +70,8 @@ class Cell:
     comparable: bool
     generated: bool
     random_backbone: bool
+    in_study_of_paper: bool = True
+    """Whether the study reproduces a paper, so that there is something to hold the cell against."""
     other_weights: str | None = None
     """SHA-256 of the ImageNet weights it starts from, if they are not the published ones."""
     best: bool = False
@@ -110,6 +113,10 @@ class Table:
     notes: tuple[str, ...]
     """What must stand below it in every format."""
     comparable: bool
+    paper: str | None = None
+    """The paper that the study reproduces; without one nothing is held against anything."""
+    highest: Mapping[str, Highest] = field(default_factory=dict)
+    """The highest method of each target all of whose methods have all their seeds."""
     scored: Mapping[tuple[str, str], Scored] = field(default_factory=dict, repr=False)
     """What statistics are made of, by method and target."""
 
@@ -154,13 +161,15 @@ def make_table(
         for target in plan.targets
     }
     statistics: dict[tuple[str, str], Scored] = {}
+    tops: dict[str, Highest] = {}
     for target in plan.targets:
         column = {m: cells[m, target] for m in plan.methods}
         found = _scored_column(plan, column, images)
         statistics |= {(method, target): each for method, each in found.items()}
-        best = _best(column, found)
-        if best is not None:
-            cells[best, target] = replace(cells[best, target], best=True)
+        top = None if any(cell.missing for cell in column.values()) else find_highest(found)
+        if top is not None:
+            tops[target] = top
+            cells[top.method, target] = replace(cells[top.method, target], best=top.not_told == ())
     columns = tuple(
         Column(
             target=target,
@@ -178,6 +187,8 @@ def make_table(
         cells=cells,
         notes=tuple(_notes(plan, columns, cells)),
         comparable=plan.comparable,
+        paper=plan.paper,
+        highest=tops,
         scored=statistics,
     )
 
@@ -222,10 +233,11 @@ def _cell(
         values=values,
         missing=missing,
         keys=keys,
-        published=published().get((method, target)),
+        published=published().get((method, target)) if plan.paper else None,
         comparable=plan.comparable and method not in plan.other_weights,
         generated=spec.dataset.generated,
         random_backbone=spec.without_imagenet and all_methods()[method].imagenet,
+        in_study_of_paper=plan.paper is not None,
         other_weights=plan.other_weights.get(method),
     )
 
@@ -264,13 +276,6 @@ def _seed_of(ids: tuple[str, ...]) -> int:
     return int.from_bytes(hashlib.sha256("\n".join(ids).encode()).digest()[:8])
 
 
-def _best(column: Mapping[str, Cell], found: Mapping[str, Scored]) -> str | None:
-    """Return the method that the data tells from all others; none while seeds are missing."""
-    if any(cell.missing for cell in column.values()):
-        return None
-    return separated_best(found)
-
-
 def _notes(
     plan: Plan, columns: tuple[Column, ...], cells: Mapping[tuple[str, str], Cell]
 ) -> list[str]:
@@ -282,10 +287,12 @@ def _notes(
     if any(cell.random_backbone for cell in cells.values()):
         notes.append(f"† {RANDOM_BACKBONE}")
     for method, sha256 in plan.other_weights.items():
-        notes.append(f"‡ {method} starts from {OTHER_WEIGHTS}: sha256 {sha256[:16]}")
+        what = OTHER_WEIGHTS if plan.paper else OTHER_WEIGHTS.partition(",")[0]
+        notes.append(f"‡ {method} starts from {what}: sha256 {sha256[:16]}")
     notes += plan.tuned
-    notes.append(BEST_RULE)
-    if not plan.comparable:
+    if any(cell.best for cell in cells.values()):
+        notes.append(BEST_RULE)
+    if plan.paper and not plan.comparable:
         shown = [*plan.not_comparable[:REASONS_SHOWN]]
         more = len(plan.not_comparable) - len(shown)
         reasons = "; ".join([*shown, f"and {more} more"] if more > 0 else shown)

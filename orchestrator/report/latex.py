@@ -50,17 +50,24 @@ def render(table: Table) -> str:
     lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
     lines += [_line(["method", *(column.title for column in table.columns)]), r"\midrule"]
     lines += [_ours(table, method) for method in table.methods]
-    lines += [r"\midrule", _line(["as published", *[""] * len(table.columns)])]
-    lines += [
-        _line([method_title(method), *map(published_text, table.row(method))])
-        for method in table.methods
-        if any(cell.published for cell in table.row(method))
-    ]
+    lines += _published(table)
     lines += _verdicts(table) if table.comparable else []
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     notes = [*table.notes, RULE] if table.comparable else table.notes
     lines += [rf"\noindent\raggedright {escaped(note)}.\par" for note in notes]
     return "\n".join([*lines, r"\end{document}", ""])
+
+
+def _published(table: Table) -> list[str]:
+    """Return the published rows; none for a study that names no paper."""
+    if table.paper is None:
+        return []
+    rows = [
+        _line([method_title(method), *map(published_text, table.row(method))])
+        for method in table.methods
+        if any(cell.published for cell in table.row(method))
+    ]
+    return [r"\midrule", _line(["as published", *[""] * len(table.columns)]), *rows]
 
 
 def escaped(text: str) -> str:

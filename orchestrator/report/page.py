@@ -18,6 +18,7 @@ from orchestrator.report.cells import GENERATED, Cell, Table
 from orchestrator.report.claims import check_claims
 from orchestrator.report.evidence import Done, Evidence
 from orchestrator.report.figures import BASELINES, INK, PALE, gains_of, ranks_of
+from orchestrator.report.findings import in_a_sentence, not_told
 from orchestrator.report.markdown import published_text
 from orchestrator.report.statistics import least_sign_test_p
 from orchestrator.report.verdicts import RULE, verdict
@@ -62,7 +63,9 @@ def render(table: Table, evidence: Evidence, figures: Mapping[str, str]) -> str:
         "generated": GENERATED if evidence.plan.generated else "",
         "figures": {name: inlined_figure(each, name) for name, each in figures.items()},
         "captions": CAPTIONS,
-        "claims": check_claims(table),
+        "claims": check_claims(table) if table.paper else (),
+        "sentence": in_a_sentence(table),
+        "not_told": not_told(table),
         "ranks": ranks_of(table),
         "published_text": published_text,
         "raw": raw_values,

@@ -85,7 +85,7 @@ def _record(cell: Cell) -> dict[str, Any]:
         "random_backbone": cell.random_backbone,
         "comparable": cell.comparable,
         "best": cell.best,
-        "verdict": verdict(cell).word,
+        "verdict": verdict(cell).word or None,
     }
 
 
@@ -113,7 +113,7 @@ def _row(cell: Cell, seed: int) -> dict[str, Any]:
         "n": cell.n,
         "published_mean_percent": published.mean if published else None,
         "published_std_percent": published.std if published else None,
-        "verdict": found.word,
+        "verdict": found.word or None,
         "difference_points": found.difference,
         "generated": cell.generated,
         "random_backbone": cell.random_backbone,

@@ -167,19 +167,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def separated_best(cells: Mapping[str, Scored]) -> str | None:
-    """Return the method with the highest mean if it is told from every other; else None.
+@dataclass(frozen=True)
+class Highest:
+    """The method with the highest mean of a column, and what the data says of the others."""
+
+    method: str
+    not_told: tuple[str, ...] | None
+    """The methods that it is not told from; None where nothing can be tested, as with one seed."""
+
+
+def highest(cells: Mapping[str, Scored]) -> Highest | None:
+    """Return the method with the highest mean; None below two methods, or if one has no value.
 
     Each of the others is compared with it, Holm-adjusted for how many they are.
     """
     if len(cells) < 2 or not all(each.values for each in cells.values()):
         return None
     best = max(cells, key=lambda name: float(np.mean(list(cells[name].values.values()))))
-    found = [estimate(cells[best].minus(each)) for name, each in cells.items() if name != best]
-    p_values = [each.p for each in found if each is not None and each.p is not None]
+    found = {
+        name: estimate(cells[best].minus(each)) for name, each in cells.items() if name != best
+    }
+    p_values = {name: e.p for name, e in found.items() if e is not None and e.p is not None}
     if len(p_values) < len(found):
-        return None
-    return best if max(holm(p_values)) < 1 - LEVEL else None
+        return Highest(best, None)
+    adjusted = zip(p_values, holm(list(p_values.values())), strict=True)
+    return Highest(best, tuple(name for name, p in adjusted if p >= 1 - LEVEL))
+
+
+def separated_best(cells: Mapping[str, Scored]) -> str | None:
+    """Return the method with the highest mean if it is told from every other; else None."""
+    found = highest(cells)
+    return found.method if found is not None and found.not_told == () else None
 
 
 def least_sign_test_p(seeds: int) -> float:

@@ -20,7 +20,7 @@ RULE = (
     "points; higher, lower: else, the 95 % interval excludes 0; underpowered: neither"
 )
 
-Word = Literal["consistent", "higher", "lower", "underpowered", "missing", "not comparable"]
+Word = Literal["consistent", "higher", "lower", "underpowered", "missing", "not comparable", ""]
 
 
 class Verdict(NamedTuple):
@@ -40,8 +40,10 @@ class Verdict(NamedTuple):
 
 
 def verdict(cell: Cell) -> Verdict:
-    """Return what can be said of a cell against the published one."""
+    """Return what can be said of a cell against the published one; nothing without a paper."""
     published = cell.published
+    if not cell.in_study_of_paper:
+        return Verdict("")
     if not cell.comparable or cell.random_backbone or published is None or published.mean is None:
         return Verdict("not comparable")
     if cell.mean is None:

@@ -102,7 +102,7 @@ def test_bold_only_what_is_told_from_every_other(demo):
         values["hybrid_ft", "ph2"] = (52.0, 52.0, 52.0)
         table = make_table(demo, finished(demo, values))
         assert table.cells["hybrid_ft", "ph2"].best is bold
-    assert any("Holm" in note for note in table.notes)
+        assert any("Holm" in note for note in table.notes) is bold
 
 
 def test_no_bold_in_a_column_with_missing_seeds(demo):
