@@ -82,7 +82,11 @@ def test_of_one_seed_nothing_is_bold_and_nothing_explains_bold():
 
 def test_where_nothing_is_bold_the_page_says_from_which_it_is_not_told():
     # Another order of the seeds for each method: together they would cancel, seed by seed.
-    orders = {"scratch_adm": (-20, 0, 20), "supervised_ft": (20, -20, 0), "hybrid_ft": (0, 20, -20)}
+    orders = {
+        "scratch_adm": (-20, 0, 20),
+        "supervised_ft": (20, -20, 0),
+        "hybrid_ft": (0, 20, -20),
+    }
     wide = {cell: [v[1] + by for by in orders[cell[0]]] for cell, v in CLEAR.items()}
     plan, table = table_of(wide)
     assert not any(cell.best for cell in table.cells.values())
