@@ -18,7 +18,7 @@ from orchestrator.errors import InputError, UnknownNameError
 from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home
 from orchestrator.wording import in_short
-from trainables.data.datasets import all_datasets, known_datasets
+from trainables.data.datasets import known_datasets
 from trainables.data.errors import MOST_LISTED, DatasetError
 from trainables.data.info import DatasetInfo
 from trainables.data.prepared import (
@@ -38,7 +38,7 @@ SHOWN = 8  # Duplicates and ids that a report lists.
 def listed(home: Path, image_size: int) -> list[dict[str, Any]]:
     """Return one record per dataset."""
     records = []
-    with _told():
+    with told_as_input():
         known = known_datasets(home)
     for name, info in known.items():
         prepared = find_prepared(home, info, image_size)
@@ -83,7 +83,7 @@ def known(name: str, home: Home) -> DatasetInfo:
     Raises:
         InputError: if there is none.
     """
-    with _told():
+    with told_as_input():
         datasets = known_datasets(home.path)
     if name not in datasets:
         raise UnknownNameError("dataset", name, datasets, where="NAME")
@@ -99,17 +99,20 @@ def prepare_dataset(
     workers: int | None,
     strict: bool,
     skip_bad: bool,
+    allow_empty_class: bool,
     again: bool,
     say: Callable[[str], None],
 ) -> tuple[Prepared, str]:
     """Prepare one dataset, with a progress bar on standard error; return it, and how fast it went.
 
     Args:
+        allow_empty_class: take it though a class has no pixel; this is said all the same.
         again: read everything again, whatever is prepared.
         say: told why a dataset that is there is prepared again.
 
     Raises:
-        InputError: if its files are missing or damaged, or their number is not that of the release.
+        InputError: if its files are missing or damaged, their number is not that of the release, or
+            a class has no pixel.
     """
     from trainables.data.prepare import How, prepare
 
@@ -119,10 +122,10 @@ def prepare_dataset(
                 f"dataset `{info.name}` needs --from, its official download: a folder or archive",
                 hint=f"{info.url} ({info.terms})",
             )
-        sources = [Path(info.url)]  # Imported: from where it was imported.
+        sources = info.sources  # From where it was imported.
     processes = workers or cpu_cores()
     started, counted = time.monotonic(), 0
-    with _bar(info.name) as bar, _told():
+    with _bar(info.name) as bar, told_as_input():
 
         def on_progress(done: int, total: int) -> None:
             nonlocal counted
@@ -133,6 +136,7 @@ def prepare_dataset(
             workers=processes,
             strict=strict,
             skip_bad=skip_bad,
+            allow_empty_class=allow_empty_class,
             again=again,
             on_progress=on_progress,
             on_again=lambda why: say(f"{why}; preparing it again"),
@@ -141,6 +145,8 @@ def prepare_dataset(
             folder_of(home.path, info, image_size) / DATA_FILE
         )  # If it was prepared elsewhere.
         prepared = prepare(info, sources, home.path, image_size=image_size, how=how)
+    for name in prepared.empty_classes:
+        say(f"{info.name}: class `{name}` has no pixel in any image")
     home.push()
     seconds = time.monotonic() - started
     if not counted:
@@ -158,35 +164,6 @@ def skipped_lines(prepared: Prepared) -> list[str]:
     return lines
 
 
-def import_dataset(
-    name: str, home: Home, *, say: Callable[[str], None], **told: Any
-) -> DatasetInfo:
-    """Describe a dataset of one's own in the home folder and return it.
-
-    Args:
-        say: told what was found out about it.
-        told: the other arguments of `trainables.data.imported.describe`.
-
-    Raises:
-        InputError: if the name is taken by one of ours, or what was told cannot be used.
-    """
-    from trainables.data.imported import describe
-    from trainables.data.store import write_private
-
-    if name in all_datasets():
-        raise InputError(f"`{name}` is the name of a dataset of the paper; choose another")
-    with _told():
-        described = describe(name, **told)
-    say(f"{name}: masks are read as {described.encoding}")
-    if described.white is not None:
-        say(f"{name}: grey images of 16 bits, white at {described.white}")
-    file = home.datasets / f"{name}.json"
-    fresh = file.with_suffix(".new")
-    write_private(fresh, described.model_dump_json(indent=1))
-    fresh.rename(file)
-    return described.info()
-
-
 def verify_prepared(info: DatasetInfo, home: Path, image_size: int) -> "Verified":
     """Return what is in a prepared dataset.
 
@@ -196,7 +173,7 @@ def verify_prepared(info: DatasetInfo, home: Path, image_size: int) -> "Verified
     from trainables.data.verification import verify_dataset
 
     Home(home).bring_datasets()  # Also those that it is compared with.
-    with _told():
+    with told_as_input():
         return verify_dataset(info, home, known_datasets(home), image_size=image_size)
 
 
@@ -245,7 +222,7 @@ def write_contact_sheet(
         )
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: must end in .png")
-    with _told():
+    with told_as_input():
         folder = folder_of(home, info, image_size)
         Home(home).bring(folder / DATA_FILE)
         data = ArrowDataset.open(folder, fingerprint=prepared.fingerprint)
@@ -279,7 +256,7 @@ def _bar(name: str) -> "Iterator[Any]":
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told_as_input() -> Iterator[None]:
     """Turn what is wrong with data into an error of the user's."""
     try:
         yield

@@ -1,7 +1,7 @@
 """`hdsweep data`: from what was downloaded to datasets that one has looked at."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,10 @@ WorkersOption = Annotated[
 SkipOption = Annotated[
     bool,
     typer.Option("--skip-bad", help="Leave out files that cannot be used, and record which."),
+]
+EmptyOption = Annotated[
+    bool,
+    typer.Option("--allow-empty-class", help="Accept classes of which no image has a pixel."),
 ]
 AgainOption = Annotated[
     bool, typer.Option("--again", help="Read everything again, whatever is prepared.")
@@ -68,6 +72,7 @@ def prepare(
         bool, typer.Option("--any-count", help="Accept another number of images.")
     ] = False,
     skip_bad: SkipOption = False,
+    allow_empty_class: EmptyOption = False,
     again: AgainOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,6 +92,7 @@ def prepare(
         workers=workers,
         strict=not lenient,
         skip_bad=skip_bad,
+        allow_empty_class=allow_empty_class,
         again=again,
         say=say,
     )
@@ -103,17 +109,65 @@ def prepare(
 @app.command("import")
 def import_(
     name: Annotated[str, typer.Argument(help="What studies will call it.")],
-    images: Annotated[Path, typer.Option("--images", help="Folder of images.")],
-    masks: Annotated[Path, typer.Option("--masks", help="Folder of masks of the same names.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            "--images",
+            metavar="FOLDER|ARCHIVE|PATTERN",
+            help="Images: png, jpg, bmp, tif, gif or webp; a folder, a zip or tar (or a folder in "
+            "one), or a pattern such as 'scans/{id}.tif'.",
+        ),
+    ],
+    masks: Annotated[
+        str,
+        typer.Option(
+            "--masks",
+            metavar="FOLDER|ARCHIVE|PATTERN",
+            help="Masks of the same names, perhaps with _mask, _segmentation, _label(s), _gt, "
+            "_manual1 or _1stHO after them, in the images' folder too: png, bmp, tif, gif, webp, npy; "
+            "of two classes also jpg. Or a pattern: '{id}_contour.png', '{id}/masks/*.png' (united), "
+            "'{id}_{class}.png' (one per class, later ones over earlier).",
+        ),
+    ],
     classes: Annotated[
-        Path, typer.Option("--classes", help="A name per line, the background first.")
+        Path,
+        typer.Option(
+            "--classes",
+            help="A class per line, the background first: `name`, `id name`, `name red green blue`; "
+            "listed ids and colours decide. 255 is ignored unless it is an id.",
+        ),
     ],
     train: Annotated[
-        Path | None, typer.Option("--train", help="An id per line: the images to train on.")
+        Path | None,
+        typer.Option(
+            "--train",
+            help="An id per line: the images to train on as a target; the others are for validation "
+            "and test. A source is trained on all of its images.",
+        ),
     ] = None,
     encoding: Annotated[
-        str, typer.Option(help="Of masks: auto, binary, ids, palette, colours or npy.")
+        str,
+        typer.Option(
+            help="Of masks: auto, binary (black and white), ids (stored level), levels (shown "
+            "level), palette (index), colours or npy."
+        ),
     ] = "auto",
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="Number or red,green,blue in masks that is no class."),
+    ] = None,
+    transparent: Annotated[
+        str | None,
+        typer.Option("--transparent", help="Class of transparent pixels, or `ignored`."),
+    ] = None,
+    any_mask_size: Annotated[
+        bool,
+        typer.Option("--any-mask-size", help="Masks may be smaller or larger, of the same shape."),
+    ] = False,
+    modality: Annotated[
+        str,
+        typer.Option(help="photograph, or chest-xray: equalised like the official X-rays."),
+    ] = "photograph",
     metric: Annotated[
         str, typer.Option(help="auto, jaccard or miou_ledm; auto is jaccard for two classes.")
     ] = "auto",
@@ -124,45 +178,65 @@ def import_(
     image_size: SizeOption = 256,
     workers: WorkersOption = None,
     skip_bad: SkipOption = False,
+    allow_empty_class: EmptyOption = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the name from the dataset that has it.")
+    ] = False,
     again: AgainOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a dataset of your own known, and prepare it; studies then name it like any other."""
+    """Make a dataset of your own known, and prepare it; studies then name it like any other.
+
+    What masks mean is told from all of them together, and refused where it can be told in two ways.
+    """
     from typing import get_args
 
-    from orchestrator.datasets import import_dataset, prepare_dataset, skipped_lines
+    from orchestrator.datasets import skipped_lines
+    from orchestrator.own_datasets import Files, Preparing, import_dataset
     from trainables.config import Augmentation, Metric
-    from trainables.data.imported import ENCODINGS
+    from trainables.data.own.coding import ENCODINGS
+    from trainables.data.own.describe import Said
+    from trainables.data.own.description import Modality
 
     opened = open_home(home)
-    info = import_dataset(
-        name,
-        opened,
-        say=say,
-        images=images,
-        masks=masks,
+    said = Said(
         classes=classes,
         train=train,
         encoding=_choice("--encoding", encoding, ENCODINGS, auto=True),
         metric=_choice("--metric", metric, get_args(Metric), auto=True),
         augmentation=_choice("--augmentation", augmentation, get_args(Augmentation)),
+        ignore=tuple(ignore or ()),
+        transparent=transparent,
+        modality=_choice("--modality", modality, get_args(Modality)),
+        any_mask_size=any_mask_size,
     )
-    prepared, how_fast = prepare_dataset(
-        info,
-        [],
-        opened,
+    preparing = Preparing(
         image_size=image_size,
         workers=workers,
-        strict=False,
         skip_bad=skip_bad,
+        allow_empty_class=allow_empty_class,
         again=again,
-        say=say,
     )
-    say(f"{name}: {prepared.images} images, {len(info.classes)} classes, {how_fast}")
+    prepared, how_fast = import_dataset(
+        name, Files(images, masks), said, opened, preparing=preparing, replace=replace, say=say
+    )
+    say(f"{name}: {prepared.images} images, {len(prepared.classes)} classes, {how_fast}")
     for line in skipped_lines(prepared):
         say(line)
     if as_json:
         print_json(prepared.model_dump(mode="json"))
+
+
+@app.command()
+def remove(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
+    """Remove a dataset from the home folder: what is prepared of it, and that it was imported.
+
+    Its own files and the results of finished runs stay.
+    """
+    from orchestrator.own_datasets import remove_dataset
+
+    gone = remove_dataset(name, Home(home.expanduser().absolute()))
+    say(f"{name}: removed {', '.join(gone)}")
 
 
 @app.command()
@@ -206,7 +280,7 @@ def show(
     say(str(out))
 
 
-def _choice(flag: str, value: str, known: tuple[str, ...], *, auto: bool = False) -> str | None:
+def _choice(flag: str, value: str, known: tuple[str, ...], *, auto: bool = False) -> Any:
     """Return a value that is one of the known ones; None for `auto`."""
     require_one_of(flag, value, ("auto", *known) if auto else known)
     return None if auto and value == "auto" else value

@@ -13,7 +13,7 @@ from orchestrator.parts import TargetParts, data_warnings, parts_by_run, parts_l
 from orchestrator.plan import load_plan
 from tests.command_line import hdsweep
 from trainables.data.datasets import all_datasets
-from trainables.data.imported import describe
+from trainables.data.own.describe import describe
 from trainables.data.prepare import prepare
 from trainables.data.prepared import find_prepared, folder_of
 from trainables.data.splits import split_target
@@ -94,7 +94,7 @@ def test_parts_are_those_that_training_will_have(tmp_path):
 
 
 def describe_again(root):
-    from trainables.data.imported import imported_datasets
+    from trainables.data.own.description import imported_datasets
 
     return imported_datasets(root / "home")["mine"]
 

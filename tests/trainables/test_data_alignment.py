@@ -16,7 +16,7 @@ from trainables.data.batches import augment, load_batch
 from trainables.data.datasets import all_datasets
 from trainables.data.datasets.celebamask_hq import PARTS
 from trainables.data.images import resize_image, resize_labels
-from trainables.data.imported import describe
+from trainables.data.own.describe import describe
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import folder_of
 from trainables.data.store import ArrowDataset

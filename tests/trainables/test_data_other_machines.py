@@ -14,8 +14,8 @@ from trainables.data.archive import unpack
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadImageError, DatasetError, DatasetLayoutError
 from trainables.data.images import read_colour, read_mask, read_sample
-from trainables.data.imported import read_classes
 from trainables.data.info import Entry, Form
+from trainables.data.own.class_list import read_classes
 from trainables.user_text import UserTextError, read_user_text
 
 SHENZHEN = all_datasets()["shenzhen"]

@@ -41,5 +41,9 @@ class BadReleaseError(DatasetError):
         super().__init__(f"{where}: {len(problems)} {files} cannot be used:{lines}")
 
 
+class EmptyClassError(DatasetError):
+    """No image of a dataset shows a class that it is said to have."""
+
+
 class DatasetChangedError(DatasetError):
     """A prepared dataset is not, or no longer, the one that a run was planned with."""

@@ -12,8 +12,9 @@ Shape suffixes: H height, W width, C channels, S side.
 """
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,10 @@ from trainables.data.info import IGNORED, Entry, Form, LabelsAt, Read, Sample
 from trainables.data.labels import wrong_label
 
 FORMATS = ("PNG", "JPEG", "BMP")
+OWN_FORMATS = (*FORMATS, "TIFF", "GIF", "WEBP")
+"""What datasets of one's own may come in too."""
+MANY_FRAMES = ("PNG", "TIFF", "GIF", "WEBP")
+"""Formats that may hold several images; of a JPEG with several, the first is the photograph."""
 OPAQUE = 255
 UPRIGHT = 1  # EXIF orientation; those of `QUARTERS` exchange width and height.
 QUARTERS = (5, 6, 7, 8)
@@ -36,20 +41,22 @@ Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels of the source; fractions allowed."""
 
 
-def read_grey(path: Path) -> NDArray[np.integer[Any]]:
+def read_grey(path: Path, formats: tuple[str, ...] = FORMATS) -> NDArray[np.integer[Any]]:
     """Return grey levels HW at the file's own bit depth; colour is converted to luminance.
 
     Raises:
         BadImageError: if the file is no readable image.
     """
-    image = decode(path)
+    image = decode(path, formats)
     if is_deep(image):  # `convert` would clip it to 8 bits.
         levels_HW = np.asarray(image)
         return levels_HW.astype(levels_HW.dtype.newbyteorder("="))
     return np.asarray(image.convert("L"))
 
 
-def read_colour(path: Path, *, white: int | None = None) -> NDArray[np.uint8]:
+def read_colour(
+    path: Path, *, white: int | None = None, formats: tuple[str, ...] = FORMATS
+) -> NDArray[np.uint8]:
     """Return HWC, RGB, 8 bit, upright as its EXIF orientation says; grey and CMYK are converted.
 
     Args:
@@ -61,7 +68,7 @@ def read_colour(path: Path, *, white: int | None = None) -> NDArray[np.uint8]:
         BadImageError: if the file is no readable image, has transparent pixels, or has levels of
             more than 8 bits of which it is not known, or not true, that `white` is the largest.
     """
-    image = decode(path)
+    image = decode(path, formats)
     if is_deep(image):
         grey_HW = _to_8_bits(path, np.asarray(image).astype(np.int64), white)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
@@ -132,7 +139,7 @@ def _lies(size: tuple[int, int]) -> int:
 def _orientation(path: Path) -> tuple[int, tuple[int, int]]:
     """Return the EXIF orientation of a file, and its width and height as stored."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=OWN_FORMATS) as image:
             # Asked for what it does not have, a PNG file is decoded whole.
             if image.format == "PNG" and not any(mark in path.read_bytes() for mark in PNG_EXIF):
                 return UPRIGHT, image.size
@@ -225,23 +232,47 @@ def _nearest(start: float, stop: float, count: int, at: LabelsAt) -> NDArray[np.
     return np.floor(start + halves * (stop - start) / (2 * count)).astype(np.int64)
 
 
-def decode(path: Path) -> Image.Image:
+class Decoded(NamedTuple):
+    """A decoded image, and what its file says that the pixels no longer do."""
+
+    image: Image.Image
+    """In its own mode, upright as its EXIF orientation says."""
+    format: str
+    raw_mode: str
+    """How the file stores a pixel, in Pillow's words, such as `L;2` for levels of two bits."""
+    tags: Mapping[int, object]
+    """Of a TIFF, by number."""
+
+
+def decode(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Return a fully decoded image in its own mode, upright as its EXIF orientation says.
 
     Raises:
-        BadImageError: naming the file, whatever the decoder stumbled over; also for colours of 16
-            bits, of which the decoder would only keep the upper 8.
+        BadImageError: as `decode_with_format` does.
+    """
+    return decode_with_format(path, formats).image
+
+
+def decode_with_format(path: Path, formats: tuple[str, ...] = FORMATS) -> Decoded:
+    """Return a fully decoded image with what its file says.
+
+    Raises:
+        BadImageError: naming the file, whatever the decoder stumbled over; also for several images
+            in one file, and for colours of 16 bits, of which only the upper 8 would be kept.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # Another library may have asked for half images.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=formats) as image:
                 _check_size(image.width, image.height)
-                deep_colour = any("16" in str(tile[3]) for tile in image.tile)
-                image.verify()  # Decoding alone skips the checksums of PNG pixel data.
-            with Image.open(path, formats=FORMATS) as image:
+                raw_mode = _raw_mode(image)
+                frames = getattr(image, "n_frames", 1) if image.format in MANY_FRAMES else 1
+                if image.format == "PNG":
+                    image.verify()  # Decoding alone skips the checksums of PNG pixel data.
+            with Image.open(path, formats=formats) as image:
                 image.load()
+                format_, tags = str(image.format), dict(getattr(image, "tag_v2", None) or {})
                 # As every viewer shows it; Pillow's own mode and palette are kept.
                 upright = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -249,9 +280,18 @@ def decode(path: Path) -> Image.Image:
         raise BadImageError(f"{path}: not a readable image: {TOO_LARGE}") from error
     except Exception as error:  # On broken bytes, decoders raise whatever they like.
         raise BadImageError(f"{path}: not a readable image: {error}") from error
-    if deep_colour and not is_deep(upright):
+    if "16" in raw_mode and not is_deep(upright):
         raise BadImageError(f"{path}: colours of 16 bits are not read; save it with 8")
-    return upright
+    if frames > 1:
+        raise BadImageError(f"{path}: holds {frames} images; save each in a file of its own")
+    return Decoded(upright, format_, raw_mode, tags)
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Return how an opened file stores a pixel; empty if its decoder does not say."""
+    arguments = image.tile[0].args if image.tile else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
 
 
 def is_deep(image: Image.Image) -> bool:

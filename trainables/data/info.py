@@ -105,6 +105,8 @@ class DatasetInfo:
     """Images that the whole release fixes for training; 0 if it fixes none."""
     version: int = 1
     """Raised when `read` or `generate` gives other pixels, so that old files are made again."""
+    sources: tuple[Path, ...] = ()
+    """Folders and archives that it is read from unless others are named: where it was imported."""
     find: Find | None = None
     """Locates the release's files under a folder; None if it is made by a program. Raises
     DatasetLayoutError where a folder is missing; single files that stand alone are problems."""

@@ -34,7 +34,13 @@ from trainables.data.sources import (
     state_of_entries,
     told_where,
 )
-from trainables.data.store import exclusive, verify, write_dataset, write_private
+from trainables.data.store import (
+    exclusive,
+    require_every_class,
+    verify,
+    write_dataset,
+    write_private,
+)
 
 PART = 256  # Images after which an interruption loses nothing.
 LEVELS_ABOVE = 2  # Folders above the named one in which a release is looked for.
@@ -54,6 +60,8 @@ class How:
     """Insist on the number of images of the release."""
     skip_bad: bool = False
     """Leave out files that cannot be used, and record which."""
+    allow_empty_class: bool = True
+    """Take a dataset though no pixel has one of its classes."""
     again: bool = False
     """Read everything again, whatever is prepared."""
     on_progress: OnProgress | None = None
@@ -100,6 +108,8 @@ def prepare(
                 return write_dataset(folder, info, samples, side, found=total)
             if present and not _complete(present, info, how):
                 present = None
+            if present and not how.allow_empty_class:
+                require_every_class(present)
             if present and not source:
                 return present
             sources = named_sources(info, source)
@@ -126,7 +136,7 @@ def _intact(home: Path, info: DatasetInfo, image_size: int, how: How) -> Prepare
 
 def _complete(present: Prepared, info: DatasetInfo, how: How) -> bool:
     """Whether a preparation told what this one is told would have ended the same."""
-    counted = not how.strict or present.found == info.expected
+    counted = not how.strict or info.expected in (present.found, present.images)
     return counted and (how.skip_bad or not present.skipped)
 
 
@@ -171,19 +181,19 @@ def _from_sources(
             skipped=problems,
             sources=state,
             found=len(found.entries) + found.lost,
+            allow_empty_class=how.allow_empty_class,
         )
         parts.remove()
         return prepared
 
 
 def _require_count(info: DatasetInfo, found: Found, root: Path, how: How) -> None:
-    """Raise a DatasetCountError unless what is here and what cannot be used make up the release.
-
-    Where bad files are not to be skipped they are all named first, which is left to the reading.
-    """
+    """Raise a DatasetCountError unless what is here, with or without the bad files, is the release."""
     here = len(found.entries) + found.lost
-    if not how.strict or here == info.expected or (found.problems and not how.skip_bad):
-        return
+    if not how.strict or (found.problems and not how.skip_bad):
+        return  # Where bad files are not skipped, all are named first.
+    if info.expected in (here, len(found.entries)):
+        return  # A stray file beside the whole release is skipped like any bad one.
     lost = f", {found.lost} of them without image or mask" if found.lost else ""
     raise DatasetCountError(
         f"{root}: `{info.name}` has {info.expected} labelled images, {here} are here{lost}; "
@@ -196,21 +206,33 @@ def _looked_for(info: DatasetInfo, root: Path) -> Found:
     assert info.find is not None
     try:
         found = info.find(root)
-        return found._replace(entries=tuple(sorted(found.entries, key=lambda each: each.id)))
     except DatasetLayoutError as error:
-        for above in islice(root.absolute().parents, LEVELS_ABOVE):
-            if above in (Path.home(), *Path.home().parents):
-                break  # Not the place for a release, and a long search.
-            if _is_in(info, above):
-                raise DatasetLayoutError(f"{error}; they are in {above}, name that") from error
+        if above := _release_above(info, root):
+            raise DatasetLayoutError(f"{error}; they are in {above}, name that") from error
         raise
+    if not found.entries and (above := _release_above(info, root)):
+        raise DatasetLayoutError(
+            f"{root}: no image of `{info.name}` with its mask is here; they are in {above}, name that"
+        )
+    return found._replace(entries=tuple(sorted(found.entries, key=lambda each: each.id)))
 
 
-def _is_in(info: DatasetInfo, folder: Path) -> bool:
+def _release_above(info: DatasetInfo, root: Path) -> Path | None:
+    """Return the folder above that holds the release of which this one holds a part."""
     assert info.find is not None
-    with suppress(DatasetError):
-        return bool(info.find(folder).entries)
-    return False
+    for above in islice(root.absolute().parents, LEVELS_ABOVE):
+        if above in (Path.home(), *Path.home().parents):
+            break  # Not the place for a release, and a long search.
+        with suppress(DatasetError):
+            entries = info.find(above).entries
+            # Files of this folder are among them, or it is another copy of the release.
+            if any(
+                path.absolute().is_relative_to(root.absolute())
+                for entry in entries
+                for path in (entry.image, *entry.masks)
+            ):
+                return above
+    return None
 
 
 def _require_space(folder: Path, images: int, side: int) -> None:

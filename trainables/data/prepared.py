@@ -46,6 +46,12 @@ class Prepared(Frozen):
     pixels: tuple[Bytes, ...] = ()
     """Pixels of each class at the stored side, ignored ones left out; empty if not noted."""
 
+    @property
+    def empty_classes(self) -> tuple[str, ...]:
+        """Names of the classes that no pixel has, as far as pixels were counted."""
+        counted = zip(self.classes, self.pixels, strict=False)
+        return tuple(name for name, pixels in counted if not pixels)
+
     def ref(self, image_size: int) -> DatasetRef:
         """Return what the spec of a run names it by.
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.data.contents import CONTENTS_FILE
-from trainables.data.errors import DatasetChangedError, DatasetError
+from trainables.data.errors import DatasetChangedError, DatasetError, EmptyClassError
 from trainables.data.info import DatasetInfo, LabelsAt, Sample
 from trainables.data.labels import Tally, wrong_label
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
@@ -135,6 +135,7 @@ def write_dataset(
     skipped: Sequence[str] = (),
     sources: str = "",
     found: int = 0,
+    allow_empty_class: bool = True,
 ) -> Prepared:
     """Write a prepared dataset, in place of whatever was in `folder` once it is complete.
 
@@ -142,8 +143,10 @@ def write_dataset(
         samples: sorted by id; held in memory a record batch at a time.
         skipped: what was left out and why, read when `samples` has come to its end.
         sources, found: as in the description.
+        allow_empty_class: write it though a class has no pixel.
 
     Raises:
+        EmptyClassError: if a class has none and must have some.
         DatasetError: if a sample is not of this side, has a label that is no class, or ids are not
             in ascending order.
     """
@@ -176,12 +179,24 @@ def write_dataset(
             preprocessing=info.preprocessing,
             pixels=tuple(tally.pixels_K.tolist()),
         )
+        if not allow_empty_class:
+            require_every_class(prepared)
         write_private(partial / CONTENTS_FILE, tally.contents().model_dump_json())
         write_private(partial / DESCRIPTION_FILE, prepared.model_dump_json(indent=1))
         _replace(folder, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return prepared
+
+
+def require_every_class(prepared: Prepared) -> None:
+    """Raise an EmptyClassError if a class of a dataset has no pixel."""
+    if prepared.empty_classes:
+        names = ", ".join(f"`{name}`" for name in prepared.empty_classes)
+        raise EmptyClassError(
+            f"`{prepared.name}`: no pixel of {names} in any of {prepared.images} images at "
+            f"{prepared.stored_side} px; --allow-empty-class takes it all the same"
+        )
 
 
 def write_part(path: Path, samples: Sequence[Sample], side: int) -> None:

@@ -1,0 +1,84 @@
+"""The class list of a dataset of one's own: names, and by what masks say each class."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from trainables.bounds import UINT32_MAX, Byte
+from trainables.data.errors import DatasetError
+from trainables.user_text import UserTextError, read_user_text
+
+MOST_CLASSES = 255
+ID = r"([0-9]+)[\s,;:=]+(\S.*)"
+COLOURED = r"(.+?)[\s,;]+([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)"
+FORMS = "lines are `name`, `id name`, `name red green blue` or `id name red green blue`"
+
+Colour = tuple[Byte, Byte, Byte]
+
+
+class ClassList(NamedTuple):
+    """Classes by label, the background first."""
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    """Of each class, where they are listed."""
+    ids: tuple[int, ...] = ()
+    """By which masks call each class, where they are listed; else they are the labels."""
+
+
+def read_classes(path: Path) -> ClassList:
+    """Return what a class list says.
+
+    A line is a name; with the id before it by which masks call the class, or with its colour after
+    it, or both. What one line has, all must have.
+
+    Raises:
+        DatasetError: if it cannot be read, has fewer than two classes or the same one twice, or
+            ids or colours for some classes only.
+    """
+    rows = lines_of(path)
+    given = [match for match in (re.fullmatch(ID, row) for row in rows) if match]
+    _require_all_or_none(path, "an id", len(given), len(rows))
+    ids = tuple(_number(path, match[0], match[1], UINT32_MAX, "numbers") for match in given)
+    names, colours = [], []
+    for row in (match[2] for match in given) if given else rows:
+        match = re.fullmatch(COLOURED, row)
+        names.append(match[1] if match else row)
+        if match:
+            red, green, blue = (_number(path, row, match[i], 255, "colours") for i in (2, 3, 4))
+            colours.append((red, green, blue))
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise DatasetError(f"{path}: {len(names)} classes; 2 to {MOST_CLASSES}, background first")
+    for what, values in (("class", names), ("colour", colours), ("id", ids)):
+        doubled = next((value for value in values if values.count(value) > 1), None)  # type: ignore[arg-type]
+        if doubled is not None:
+            raise DatasetError(f"{path}: the {what} {doubled} is there twice")
+    _require_all_or_none(path, "a colour", len(colours), len(names))
+    return ClassList(tuple(names), tuple(colours), ids)
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a text file without comments and empty ones.
+
+    Raises:
+        DatasetError: if it cannot be read.
+    """
+    try:
+        text = read_user_text(path)
+    except UserTextError as error:
+        raise DatasetError(f"{path} is {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: not a readable text file: {error}") from error
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def _number(path: Path, row: str, digits: str, largest: int, what: str) -> int:
+    if len(digits.lstrip("0")) > len(str(largest)) or int(digits) > largest:
+        raise DatasetError(f"{path}: `{row}`: {what} go from 0 to {largest}")
+    return int(digits)
+
+
+def _require_all_or_none(path: Path, what: str, count: int, classes: int) -> None:
+    if count not in (0, classes):
+        raise DatasetError(f"{path}: {count} of {classes} classes have {what}, not all; {FORMS}")

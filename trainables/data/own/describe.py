@@ -1,0 +1,366 @@
+"""Describing a dataset of one's own, having looked at its files."""
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from trainables.config import Augmentation, Metric
+from trainables.data.errors import (
+    BadImageError,
+    BadReleaseError,
+    DatasetError,
+    DatasetLayoutError,
+)
+from trainables.data.images import OWN_FORMATS, is_deep, read_grey
+from trainables.data.info import IGNORED, Found
+from trainables.data.own.class_list import ClassList, Colour, lines_of, read_classes
+from trainables.data.own.coding import MEANS, Encoding, Look, Told, tell
+from trainables.data.own.description import ImportedDataset, Modality, split_archive
+from trainables.data.own.masks import open_mask
+from trainables.data.own.pairing import MASKS, SUFFIXES, Places, pair, plain, split_pattern
+from trainables.data.own.reading import mask_meaning
+from trainables.data.sources import opened_root, told_where
+
+READERS = 4  # Threads; decoding releases the interpreter.
+FIRST = 64  # Masks from which it is told how all are coded; each other is held against that.
+DEPTHS = (8, 10, 12, 14, 16)  # Bits of the converters that fill files of 16 bits.
+NAME = r"[a-z][a-z0-9_]*"
+MOST_BETWEEN = (
+    0.1  # Of the pixels of masks that compression blurred; at more they have grey areas.
+)
+
+
+class Said(NamedTuple):
+    """What a user said about a dataset beyond where it is."""
+
+    classes: Path
+    """Text file with a class per line, the background first."""
+    train: Path | None = None
+    """Text file with the id of a training image per line."""
+    encoding: Encoding | None = None
+    """Of the masks; found out from all of them by default."""
+    metric: Metric | None = None
+    augmentation: Augmentation = "none"
+    ignore: tuple[str, ...] = ()
+    """Numbers, or colours as `red,green,blue`, that are to be ignored in masks."""
+    transparent: str | None = None
+    """The class of transparent pixels, or `ignored`."""
+    modality: Modality = "photograph"
+    any_mask_size: bool = False
+
+
+class Description(NamedTuple):
+    """A dataset of one's own, with what was noticed when it was looked at."""
+
+    dataset: ImportedDataset
+    notes: tuple[str, ...]
+    """Lines for the user."""
+    every: bool
+    """Whether every mask was looked at, or none need be."""
+
+
+def describe(
+    name: str, images: str | Path, masks: str | Path, classes: Path, **said: Any
+) -> ImportedDataset:
+    """Return the description of a dataset, having looked at every mask.
+
+    Args:
+        said: the other fields of `Said`.
+
+    Raises:
+        DatasetError: as `look_at` does.
+    """
+    with TemporaryDirectory() as folder:
+        told = Said(classes=classes, **said)
+        beside = Path(folder) / name
+        return look_at(name, images, masks, told, every=True, unpack_beside=beside).dataset
+
+
+def look_at(
+    name: str,
+    images: str | Path,
+    masks: str | Path,
+    said: Said,
+    *,
+    every: bool,
+    unpack_beside: Path,
+) -> Description:
+    """Return the description of a dataset, having looked at its files.
+
+    Args:
+        images: folder, archive, or folder in an archive; or a pattern with `{id}` below one.
+        masks: likewise; the pattern may have `{class}` and `*`, too.
+        every: look at every mask, and not only at the first ones, against which reading holds the
+            others.
+        unpack_beside: path beside which archives are unpacked while they are looked at.
+
+    Raises:
+        DatasetError: if a folder or file is missing, a class list or id list cannot be read, or
+            the encoding cannot be told.
+        BadReleaseError: if all files are of kinds that are not read.
+    """
+    if not re.fullmatch(NAME, name):
+        raise DatasetError(f"`{name}`: names are lower-case letters, digits and _, such as my_set")
+    listed = read_classes(said.classes)
+    image_folder, images_named = split_pattern(str(images))
+    mask_folder, masks_named = split_pattern(str(masks), beside=image_folder)
+    blank = ImportedDataset(
+        name=name,
+        images=str(image_folder.absolute()),
+        masks=str(mask_folder.absolute()),
+        images_named=images_named,
+        masks_named=masks_named,
+        classes=listed.names,
+        colours=listed.colours,
+        ids=listed.ids,
+        ignore=tuple(_ignored(text, listed) for text in said.ignore),
+        transparent=_transparent(said.transparent, listed),
+        encoding=said.encoding or "ids",
+        metric=said.metric or ("jaccard" if len(listed.names) == 2 else "miou_ledm"),
+        augmentation=said.augmentation,
+        modality=said.modality,
+        any_mask_size=said.any_mask_size,
+        expected=0,
+    )
+    if said.encoding:
+        _require_agreement(said.encoding, blank, said.classes)
+    with _opened(blank, unpack_beside) as places:
+        pairs = _paired(places)
+        told, notes = _told(blank, pairs, said, every=every)
+        white = tell_white([entry.image for entry in pairs.entries]) if not _xray(said) else None
+    known = {entry.id for entry in pairs.entries}
+    dataset = blank.model_copy(
+        update={
+            "encoding": told.encoding if told else said.encoding,
+            "told": told,
+            "train": _train_ids(said.train, known) if said.train else (),
+            "expected": len(pairs.entries),
+            "white": white,
+        }
+    )
+    masks_count = sum(len(entry.masks) for entry in pairs.entries)
+    looked_at_all = every or told is None or told.smoothed or masks_count <= FIRST
+    notes.insert(0, f"masks are read as {dataset.encoding}: {MEANS[dataset.encoding]}")
+    if white is not None:
+        notes.append(f"grey images of 16 bits, white at {white}")
+    return Description(dataset, tuple(notes), looked_at_all)
+
+
+@contextmanager
+def _opened(dataset: ImportedDataset, beside: Path) -> Iterator[Places]:
+    """Yield where images and masks lie, archives unpacked for as long as it takes."""
+    if not split_archive(Path(dataset.images))[0] and not split_archive(Path(dataset.masks))[0]:
+        yield dataset.places()
+        return
+    with opened_root(dataset.sources, beside) as root, told_where(root):
+        yield dataset.places(root.folder)
+
+
+def _paired(places: Places) -> Found:
+    """Return the pairs, of which there is at least one.
+
+    Raises:
+        DatasetLayoutError: if there is none, or more are in the folders above.
+        BadReleaseError: if there is none because files are of kinds that are not read.
+    """
+    pairs = pair(places)
+    if not pairs.entries:
+        unread = [each for each in pairs.problems if " is not read" in each]
+        if unread:
+            raise BadReleaseError(f"{places.images} and {places.masks}", unread)
+    if pairs.lost and not (places.images_named or places.masks_named):
+        _point_up(places, pairs)
+    if not pairs.entries:
+        suffixes = f"{', '.join(MASKS)}; with or without {', '.join(SUFFIXES)}"
+        how = f"like {places.masks_named}" if places.masks_named else f"({suffixes})"
+        raise DatasetLayoutError(
+            f"{places.masks}: no mask has the name of an image in {places.images} {how}"
+        )
+    return pairs
+
+
+def _point_up(places: Places, pairs: Found) -> None:
+    """Raise a DatasetLayoutError that names the folder above if there every file has its pair."""
+    forbidden = {Path.home(), *Path.home().parents, Path.cwd(), *Path.cwd().parents}
+    above = {each: each.parent for each in (places.images, places.masks)}
+    for image, mask in (
+        (above[places.images], places.masks),
+        (places.images, above[places.masks]),
+        (above[places.images], above[places.masks]),
+    ):
+        if image == mask or {image, mask} & forbidden:
+            continue  # Not the place for a dataset, and a long search.
+        with suppress(DatasetError):
+            found = pair(places._replace(images=image, masks=mask))
+            ours = any(
+                entry.image.is_relative_to(places.images)
+                and entry.masks[0].is_relative_to(places.masks)
+                for entry in found.entries
+            )
+            if ours and not found.lost and len(found.entries) > len(pairs.entries):
+                break
+    else:
+        return
+    raise DatasetLayoutError(
+        f"{pairs.lost} files have no image or no mask; all have one in --images {image} and --masks "
+        f"{mask}, name these"
+    )
+
+
+def _told(
+    dataset: ImportedDataset, pairs: Found, said: Said, *, every: bool
+) -> tuple[Told | None, list[str]]:
+    """Return what masks were told to be, None if their encoding was named; and notes."""
+    if said.encoding:
+        return None, []
+    paths = [path for entry in pairs.entries for path in entry.masks]
+    first = paths if every or len(paths) <= FIRST else _spread(paths)
+    looks = _looks(first)
+    if any(look.between is not None for look in looks) and len(first) < len(paths):
+        looks = _looks(paths)
+    if not looks:
+        raise DatasetError(_why_unread(paths))
+    told = tell(looks, mask_meaning(dataset))
+    blurred = [look for look in looks if look.between is not None]
+    if not blurred:
+        return told, []
+    between = sum(look.between or 0 for look in blurred)
+    pixels = sum(look.pixels for look in blurred)
+    if between > MOST_BETWEEN * pixels:
+        raise DatasetError(
+            f"{blurred[0].path}: {between / pixels:.1%} of the pixels of its kind are between black and "
+            "white, too many for masks of two classes"
+        )
+    note = (
+        f"{len(blurred)} masks are compressed with loss: what is above 127 is inside; "
+        f"{between} of {pixels} pixels are in between (levels 64 to 191)"
+    )
+    return told, [note]
+
+
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    return [paths[i * len(paths) // FIRST] for i in range(FIRST)]
+
+
+def _looks(paths: Sequence[Path]) -> list[Look]:
+    """Return the looks of masks; those that cannot be read are left to the reading."""
+
+    def look(path: Path) -> Look | None:
+        with suppress(BadImageError):
+            return open_mask(path).look
+        return None
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return [found for found in pool.map(look, paths) if found]
+
+
+def _why_unread(paths: Sequence[Path]) -> str:
+    try:
+        open_mask(paths[0])
+    except BadImageError as error:
+        return f"none of {len(paths)} masks can be read; {error}"
+    return f"{paths[0].parent}: none of the masks that were looked at can be read"
+
+
+def tell_white(paths: Sequence[Path]) -> int | None:
+    """Return the level that is white in grey images of more than 8 bits; None if there are none.
+
+    The largest level of all of them, rounded up to 8, 10, 12, 14 or 16 bits: files have 16 bits, what
+    filled them often fewer.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        largest = max(pool.map(_largest_deep_level, paths), default=0)
+    if not largest:
+        return None
+    return next((2**bits - 1 for bits in DEPTHS if largest < 2**bits), None)
+
+
+def _largest_deep_level(path: Path) -> int:
+    """Return the largest level of a grey image of more than 8 bits; 0 for all others."""
+    try:
+        with Image.open(path, formats=OWN_FORMATS) as image:
+            deep = is_deep(image)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 0  # Left to the reading.
+    with suppress(BadImageError):
+        return int(read_grey(path, OWN_FORMATS).max()) if deep else 0
+    return 0
+
+
+def _require_agreement(encoding: Encoding, dataset: ImportedDataset, classes: Path) -> None:
+    """Raise a DatasetError if the encoding that was named and the class list contradict each other."""
+    if encoding == "colours" and not dataset.colours:
+        raise DatasetError(f"{classes}: no colours; lines are `name red green blue`")
+    if encoding != "colours" and dataset.colours and not dataset.ids:
+        raise DatasetError(
+            f"{classes}: lists colours, which --encoding {encoding} would not use; remove one of the two"
+        )
+    if encoding == "binary" and (
+        dataset.ids or (len(dataset.classes) > 2 and not dataset.by_class)
+    ):
+        what = "numbers of classes" if dataset.ids else f"{len(dataset.classes)} classes"
+        raise DatasetError(f"{classes}: lists {what}, but --encoding binary is black and white")
+
+
+def _xray(said: Said) -> bool:
+    return said.modality == "chest-xray"
+
+
+def _ignored(text: str, listed: ClassList) -> int | Colour:
+    """Return a number or colour that is to be ignored.
+
+    Raises:
+        DatasetError: if it is neither, or that of a class.
+    """
+    numbers = re.fullmatch(
+        r"(-1|[0-9]{1,9})|([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})", text.strip()
+    )
+    if not numbers:
+        raise DatasetError(f"--ignore {text}: must be a number, or a colour as red,green,blue")
+    if any(int(each or 0) > 255 for each in numbers.groups()[1:]):
+        raise DatasetError(f"--ignore {text}: colours go from 0 to 255")
+    if numbers[1] is None:
+        colour = (int(numbers[2]), int(numbers[3]), int(numbers[4]))
+        if colour in listed.colours:
+            raise DatasetError(f"--ignore {text}: is the colour of a class in the class list")
+        return colour
+    number = int(numbers[1])
+    ids = () if listed.colours and not listed.ids else listed.ids or range(len(listed.names))
+    if number in ids:
+        raise DatasetError(
+            f"--ignore {text}: is the number of the class `{_named(number, listed)}`"
+        )
+    return number
+
+
+def _named(number: int, listed: ClassList) -> str:
+    return listed.names[listed.ids.index(number) if listed.ids else number]
+
+
+def _transparent(text: str | None, listed: ClassList) -> int | None:
+    if text is None:
+        return None
+    if text in listed.names:
+        return listed.names.index(text)
+    if text == "ignored":
+        return IGNORED
+    raise DatasetError(
+        f"--transparent {text}: must be `ignored` or a class: {', '.join(listed.names[:8])}"
+    )
+
+
+def _train_ids(path: Path, known: set[str]) -> tuple[str, ...]:
+    ids = sorted({plain(line) for line in lines_of(path)})
+    unknown = [each for each in ids if each not in known]
+    if unknown:
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        raise DatasetError(f"{path}: no image has the id {', '.join(unknown[:3])}{more}")
+    if not ids or len(ids) == len(known):
+        raise DatasetError(f"{path}: names {len(ids)} of {len(known)} images; some must be left")
+    return tuple(ids)

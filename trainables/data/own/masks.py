@@ -1,0 +1,253 @@
+"""Opening mask files of any kind: the values that occur in one, and from these its labels.
+
+Shape suffixes: H height, W width.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainables.data.errors import BadImageError
+from trainables.data.images import OWN_FORMATS, Decoded, decode_with_format, is_deep
+from trainables.data.info import IGNORED
+from trainables.data.own.coding import OPAQUE, Cell, Container, Look
+
+MOST_COLOURS = 4096  # In one mask; more are a photograph.
+STEPS = {"1": 255, "L;2": 85, "L;4": 17}
+"""Between the levels that Pillow shows of files with fewer than 8 bits, by how they store them."""
+DEEP_WHITE = 65535
+MIDDLE = (64, 191)  # Levels that are neither black nor white after lossy compression.
+GREYISH = 48  # Most that the channels of a grey pixel differ by after it.
+TIFF_COMPRESSION, TIFF_PHOTOMETRIC = 259, 262
+TIFF_LOSSY, TIFF_WHITE_IS_ZERO = (6, 7, 34892, 50001), 0
+TABLE = 2**16  # Longest table of labels by code.
+
+Values = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A mask file: its values, coded by integers, and what each code stands for."""
+
+    look: Look
+    codes_HW: Values
+    cells: Mapping[int, Cell]
+    """All that occur, by code."""
+
+    def labels(self, label_of: Callable[[Cell], int | None], classes: str) -> NDArray[np.uint8]:
+        """Return labels_HW.
+
+        Args:
+            classes: what the values of classes are, in words.
+
+        Raises:
+            BadImageError: if a value is no class, with one place of it.
+        """
+        labels = {code: label_of(cell) for code, cell in self.cells.items()}
+        for code, label in labels.items():
+            if label is None:
+                raise BadImageError(f"{self.look.path}: {self._unknown(code, classes)}")
+        known = np.array(sorted(labels), np.int64)
+        values = np.array([labels[code] for code in known.tolist()], np.uint8)
+        low, high = int(known[0]), int(known[-1])
+        if high - low < TABLE:
+            table = np.zeros(high - low + 1, np.uint8)
+            table[known - low] = values
+            return np.take(table, self.codes_HW if low == 0 else self.codes_HW - low)
+        return values[np.searchsorted(known, self.codes_HW)]
+
+    def _unknown(self, code: int, classes: str) -> str:
+        """Say that the value of a code is no class, where it is first, and how often it is."""
+        cell, where_HW = self.cells[code], self.codes_HW == code
+        row, column = (int(i) for i in np.unravel_index(int(where_HW.argmax()), where_HW.shape))
+        what = f"the colour {cell.colour}" if cell.number is None else f"label {cell.number}"
+        clear = " (transparent)" if cell.alpha != OPAQUE else ""
+        place, pixels = f"at column {column}, row {row}", int(where_HW.sum())
+        if cell.number is None:
+            return f"{what}{clear} {place} is no class ({pixels} such pixels)"
+        return f"{what}{clear}, but the {classes} ({place}; {pixels} such pixels)"
+
+
+def open_mask(path: Path) -> Mask:
+    """Return the values of a mask.
+
+    Raises:
+        BadImageError: if the file cannot be read, or cannot be a mask.
+    """
+    if path.suffix.lower() == ".npy":
+        return _of_array(path)
+    decoded = decode_with_format(path, OWN_FORMATS)
+    image = decoded.image
+    if _is_lossy(path, decoded):
+        return _of_lossy(path, image)
+    if image.mode == "P":
+        return _of_palette(path, decoded)
+    if image.mode in ("1", "L") or is_deep(image):
+        return _of_grey(path, decoded)
+    if image.mode in ("LA", "PA", "RGB", "RGBA"):
+        return _of_colour(path, image)
+    raise BadImageError(f"{path}: masks of mode {image.mode} are not read; save it as PNG")
+
+
+def _of_array(path: Path) -> Mask:
+    try:
+        numbers_HW = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadImageError(f"{path}: not a readable array: {error}") from error
+    if not isinstance(numbers_HW, np.ndarray):
+        raise BadImageError(f"{path}: holds several arrays, a label map is one")
+    if numbers_HW.ndim != 2 or not numbers_HW.size:
+        raise BadImageError(f"{path}: shape {numbers_HW.shape}, a label map has two dimensions")
+    if numbers_HW.dtype == np.bool_:
+        numbers_HW = numbers_HW.astype(np.uint8)
+    if not np.issubdtype(numbers_HW.dtype, np.integer):
+        raise BadImageError(f"{path}: {numbers_HW.dtype}, a label map has integers")
+    return _mask(path, "array", numbers_HW, lambda number: Cell(number, None))
+
+
+def _of_palette(path: Path, decoded: Decoded) -> Mask:
+    image = decoded.image
+    palette = image.getpalette("RGB") or []
+    clear = image.info.get("transparency")
+    alphas = {clear: 0} if isinstance(clear, int) else dict(enumerate(clear or b""))
+    if image.palette is not None and image.palette.mode == "RGBA":
+        alphas = dict(enumerate((image.getpalette("RGBA") or [])[3::4]))
+
+    def cell(index: int) -> Cell:
+        entry = palette[3 * index : 3 * index + 3]
+        shown = (entry[0], entry[1], entry[2]) if len(entry) == 3 else None
+        return Cell(index, shown, alphas.get(index, OPAQUE))
+
+    renumbers = decoded.format == "GIF"
+    return _mask(path, "palette", np.asarray(image), cell, renumbers=renumbers)
+
+
+def _of_grey(path: Path, decoded: Decoded) -> Mask:
+    image = decoded.image
+    inverted = (
+        decoded.format == "TIFF" and decoded.tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO
+    )
+    levels_HW: Values = np.asarray(image if image.mode != "1" else image.convert("L"))
+    clear = image.info.get("transparency")
+    if is_deep(image):
+        levels_HW = levels_HW.astype(levels_HW.dtype.newbyteorder("="))
+        return _of_deep(path, levels_HW, clear, inverted=inverted)
+    step = STEPS.get("1" if image.mode == "1" else decoded.raw_mode.rstrip("IR"), 1)
+    if clear is not None and step > 1:
+        raise BadImageError(
+            f"{path}: a transparent level in few bits is not read; save it without"
+        )
+
+    def cell(level: int) -> Cell:
+        number = (255 - level if inverted else level) // step
+        return Cell(number, (level, level, level), 0 if level == clear else OPAQUE)
+
+    return _mask(path, "grey", levels_HW, cell, inverted=inverted)
+
+
+def _of_deep(path: Path, levels_HW: Values, clear: object, *, inverted: bool) -> Mask:
+    """Return a mask of more than 8 bits: white is 255 or 65535, as all of its levels say."""
+    values = np.unique(levels_HW)
+    scale = 1 if values[-1] <= 255 else 257 if not (values % 257).any() else 0
+    known = scale and not inverted and values[0] >= 0 and values[-1] <= DEEP_WHITE
+
+    def cell(level: int) -> Cell:
+        shown = level // scale if known else None
+        colour = None if shown is None else (shown, shown, shown)
+        return Cell(level, colour, 0 if level == clear else OPAQUE)
+
+    return _mask(path, "grey", levels_HW, cell, inverted=inverted)
+
+
+def _of_colour(path: Path, image: Image.Image) -> Mask:
+    if image.mode == "PA":
+        image = image.convert("RGBA")
+    if image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema() == (OPAQUE, OPAQUE):
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    if image.mode == "L":
+        return _mask(path, "grey", np.asarray(image), lambda level: Cell(level, (level,) * 3))
+    clear = image.info.get("transparency")
+    occurring = image.getcolors(MOST_COLOURS)
+    if occurring is None:
+        raise BadImageError(f"{path}: more than {MOST_COLOURS:,} colours, which is no mask")
+    cells = [_shown(pixel, clear) for _, pixel in occurring]  # type: ignore[arg-type]
+    grey = all(cell.colour is not None and len(set(cell.colour)) == 1 for cell in cells)
+    if grey:  # Stored as a level, if in several channels.
+        cells = [cell._replace(number=(cell.colour or (0,))[0]) for cell in cells]
+    packed_HW = np.asarray(image.convert("RGBA")).view("<u4")[..., 0]
+    if image.mode == "RGB":
+        packed_HW = packed_HW & np.uint32(0xFFFFFF)
+    by_code = {_packed(cell, image.mode): cell for cell in cells}
+    look = Look(path, "grey" if grey else "colour", frozenset(cells))
+    return Mask(look, packed_HW, by_code)
+
+
+def _shown(pixel: tuple[int, ...], clear: object) -> Cell:
+    """Return the value of a pixel of a colour image, of which one colour may be transparent."""
+    alpha = pixel[-1] if len(pixel) in (2, 4) else 0 if pixel == clear else OPAQUE
+    colour = (pixel[0],) * 3 if len(pixel) == 2 else (pixel[0], pixel[1], pixel[2])
+    return Cell(None, colour, alpha)
+
+
+def _packed(cell: Cell, mode: str) -> int:
+    """Return the bytes of a pixel in the order of memory as one integer."""
+    red, green, blue = cell.colour or (0, 0, 0)
+    return red + (green << 8) + (blue << 16) + ((cell.alpha << 24) if mode != "RGB" else 0)
+
+
+def _of_lossy(path: Path, image: Image.Image) -> Mask:
+    """Return a mask whose levels were changed by compression, grey if it is nearly so."""
+    if image.mode not in ("1", "L"):
+        channels_HWC = np.asarray(image.convert("RGB")).astype(np.int16)
+        if np.ptp(channels_HWC, axis=2).max() > GREYISH:
+            look = Look(path, "colour", frozenset(), between=0)
+            return Mask(look, np.zeros((1, 1), np.uint8), {})
+    levels_HW = np.asarray(image.convert("L"))
+    between = int(((levels_HW >= MIDDLE[0]) & (levels_HW <= MIDDLE[1])).sum())
+    return _mask(path, "grey", levels_HW, lambda level: Cell(level, (level,) * 3), between=between)
+
+
+def _is_lossy(path: Path, decoded: Decoded) -> bool:
+    if decoded.format == "WEBP":
+        return b"VP8 " in _chunks(path)
+    if decoded.format == "TIFF":
+        return decoded.tags.get(TIFF_COMPRESSION) in TIFF_LOSSY
+    return decoded.format in ("JPEG", "MPO")
+
+
+def _chunks(path: Path) -> set[bytes]:
+    """Return the kinds of chunks in a WebP file."""
+    kinds, content, place = set(), path.read_bytes(), 12
+    while place + 8 <= len(content):
+        kinds.add(content[place : place + 4])
+        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return kinds
+
+
+def _mask(
+    path: Path,
+    container: Container,
+    codes_HW: Values,
+    cell_of: Callable[[int], Cell],
+    *,
+    renumbers: bool = False,
+    inverted: bool = False,
+    between: int | None = None,
+) -> Mask:
+    if codes_HW.dtype == np.uint8:
+        occurring = np.bincount(codes_HW.ravel(), minlength=IGNORED + 1).nonzero()[0].tolist()
+    else:
+        occurring = np.unique(codes_HW).tolist()
+    if len(occurring) > MOST_COLOURS:
+        raise BadImageError(f"{path}: more than {MOST_COLOURS:,} levels, which is no mask")
+    cells = {int(code): cell_of(int(code)) for code in occurring}
+    look = Look(path, container, frozenset(cells.values()), renumbers, inverted)
+    if between is not None:
+        look = look._replace(between=between, pixels=codes_HW.size)
+    return Mask(look, codes_HW, cells)
