@@ -126,13 +126,14 @@ def run_of(arguments: argparse.Namespace) -> tuple[Any, Any]:
 
 def write_weights(spec: Any, places: Any) -> None:
     """Write random weights where the run expects those of a pretraining."""
+    from plain_adm import filled
     from safetensors.torch import save_file
 
     from trainables.networks.start import WEIGHTS_FILE, fresh_network, pretraining_outputs
 
     outputs = pretraining_outputs(spec.pretrained.task, spec.pretrained.classes)
     places.pretrained.mkdir()
-    network = fresh_network(spec, outputs, places)
+    network = filled(fresh_network(spec, outputs, places))
     save_file(network.state_dict(), places.pretrained / WEIGHTS_FILE)
 
 

@@ -1,6 +1,6 @@
-"""The ADM in plain PyTorch, as its paper's code computes it: what ours is timed beside.
+"""The ADM twice without our code: in plain PyTorch, and as diffusers runs it; what ours is timed beside.
 
-Written from the description of its blocks (Dhariwal & Nichol 2021, arXiv 2105.05233), not from its
+`PlainAdm` is written from the description of its blocks (Dhariwal & Nichol 2021, arXiv 2105.05233), not from its
 code, and not theirs: group normalisation in float32 and cast back, one matrix for queries, keys and
 values, softmax in float32 with the scale split over queries and keys, attention computed again in the
 backward pass, default layout. Weights are PyTorch's own; only its time and memory are of interest.
@@ -16,8 +16,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainables.config import AdmConfig
+from trainables.networks.adm import _unet
 
 GROUPS = 32
+
+
+class DiffusersAdm(nn.Module):
+    """The ADM as diffusers runs it: `UNet2DModel` with its own blocks, which ours replace."""
+
+    def __init__(self, config: AdmConfig, outputs: int) -> None:
+        super().__init__()
+        self.unet = _unet(config, outputs)
+
+    def forward(self, images_BCHW: Tensor, t_B: Tensor) -> Tensor:
+        answer: Tensor = self.unet(images_BCHW, t_B, return_dict=False)[0]
+        return answer
 
 
 class PlainAdm(nn.Module):
@@ -174,3 +187,16 @@ class _Attention(nn.Module):
         weights = weights.float().softmax(-1).to(weights.dtype)
         mixed = torch.einsum("bts,bcs->bct", weights, v).reshape(batch, channels, -1)
         return (flat_BCP + self.project(mixed)).reshape(input.shape)
+
+
+def filled(network: nn.Module) -> nn.Module:
+    """Return the network with the tensors that start at zero drawn, as they are once it has trained.
+
+    Half of an ADM's do, and products with zeros may be faster than others.
+    """
+    draws = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        if not parameter.any():
+            values = torch.empty(parameter.shape).normal_(0, 0.02, generator=draws)
+            parameter.data.copy_(values)
+    return network
