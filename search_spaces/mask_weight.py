@@ -1,9 +1,9 @@
 """lambda, the weight of the mask term in the hybrid loss.
 
-The paper took 1e-4 out of {1, 1e-1, ..., 1e-5} after "preliminary tests". The term it weighs is a
-signal-to-noise weighted cross-entropy or squared error next to a squared error of 1 at the start, so
-that orders of magnitude matter and steps within one do not: logarithmic, from the paper's smallest
-value to its largest. The grid is the paper's.
+The paper took 1e-4 out of {1, 1e-1, ..., 1e-5} after "preliminary tests". The term it weighs is a mean
+squared error, of the one-hot mask, like that of the image beside it; both carry the signal-to-noise
+ratio of the step, which spans eight orders of magnitude. So orders of magnitude matter and steps within
+one do not: logarithmic, from the paper's smallest value to its largest. The grid is the paper's.
 """
 
 import optuna

@@ -61,6 +61,8 @@ class _Kind:
     pairs: tuple[tuple[str, str], ...]
     average: bool
     decide: Callable[[Sequence[Compared]], Outcome]
+    only: tuple[str, ...] = ()
+    """Targets that it is made of; all of the paper's if empty."""
 
 
 def check_claims(table: Table) -> tuple[Claim, ...]:
@@ -83,17 +85,18 @@ def _claim(table: Table, kind: _Kind, evidence: tuple[Compared, ...]) -> Claim:
     outcome: Outcome = "undecided"
     if all(each.estimate is not None for each in evidence):
         outcome = kind.decide(evidence)
-    elsewhere = _other_targets(table)
+    elsewhere = _other_targets(table, kind)
     # One target is enough to fail on every target, and not to hold on it or on average.
     if elsewhere and (kind.average or outcome != "fails"):
         return Claim(kind.text, "not tested", evidence, f"no {', '.join(elsewhere)} in this study")
     return Claim(kind.text, outcome, evidence)
 
 
-def _other_targets(table: Table) -> list[str]:
-    """Return the targets of the paper that a table lacks."""
+def _other_targets(table: Table, kind: _Kind) -> list[str]:
+    """Return the targets of the paper that a claim is made of and a table lacks."""
     here = {column.target for column in table.columns}
-    return [target for target in dict.fromkeys(t for _, t in published()) if target not in here]
+    wanted = kind.only or tuple(dict.fromkeys(target for _, target in published()))
+    return [target for target in wanted if target not in here]
 
 
 def _compared(table: Table, kind: _Kind) -> list[Compared]:
@@ -101,32 +104,45 @@ def _compared(table: Table, kind: _Kind) -> list[Compared]:
     for first, second in kind.pairs:
         if first not in table.methods or second not in table.methods:
             continue
+        columns = [each for each in table.columns if not kind.only or each.target in kind.only]
         samples = [
             table.scored[first, column.target].minus(table.scored[second, column.target])
-            for column in table.columns
+            for column in columns
         ]
         if kind.average:
             found.append(Compared(first, second, "average", False, estimate_mean(samples)))
             continue
-        for column, sample in zip(table.columns, samples, strict=True):
+        for column, sample in zip(columns, samples, strict=True):
             faces = column.metric == "miou_ledm"
             found.append(Compared(first, second, column.title, faces, estimate(sample)))
     return found
 
 
 def _adjusted(family: Sequence[Compared]) -> list[Compared]:
-    p_values = [e.estimate.p if e.estimate else None for e in family]
-    known = iter(holm([p for p in p_values if p is not None]))
-    return [
-        each if p is None else replace(each, adjusted_p=next(known))
-        for each, p in zip(family, p_values, strict=True)
-    ]
+    """Return the differences with their adjusted p-values; one that two claims need counts once."""
+    p_values = {
+        _question(each): each.estimate.p
+        for each in family
+        if each.estimate and each.estimate.p is not None
+    }
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return [replace(each, adjusted_p=adjusted.get(_question(each))) for each in family]
+
+
+def _question(each: Compared) -> tuple[str, str, str]:
+    return each.first, each.second, each.where
 
 
 def _all_above(evidence: Sequence[Compared]) -> Outcome:
     if any(each.told < 0 for each in evidence):
         return "fails"
     return "holds" if all(each.told > 0 for each in evidence) else "undecided"
+
+
+def _all_below(evidence: Sequence[Compared]) -> Outcome:
+    if any(each.told > 0 for each in evidence):
+        return "fails"
+    return "holds" if all(each.told < 0 for each in evidence) else "undecided"
 
 
 def _below_but_on_faces(evidence: Sequence[Compared]) -> Outcome:
@@ -178,5 +194,32 @@ CLAIMS = (
         (("hybrid_ft", "i1k_sup_deeplab"), ("hybrid_ft", "i1k_sup_segformer")),
         average=True,
         decide=_not_inferior,
+    ),
+    _Kind(
+        "Diffusion pretraining, fine-tuned, is ahead of an ADM from scratch on every target.",
+        (("diffusion_ft", "scratch_adm"),),
+        average=False,
+        decide=_all_above,
+    ),
+    _Kind(
+        "Supervised pretraining, fine-tuned, is ahead of an ADM from scratch on every target.",
+        (("supervised_ft", "scratch_adm"),),
+        average=False,
+        decide=_all_above,
+    ),
+    _Kind(
+        "LEDM is not effective on an ADM with supervised pretraining: behind fine-tuning it on every "
+        "target.",
+        (("supervised_ledm", "supervised_ft"),),
+        average=False,
+        decide=_all_below,
+    ),
+    _Kind(
+        "The gains of hybrid pretraining over diffusion and over supervised pretraining are "
+        "significant on DermIS and FFHQ-34.",
+        (("hybrid_ft", "diffusion_ft"), ("hybrid_ft", "supervised_ft")),
+        average=False,
+        decide=_all_above,
+        only=("dermis", "ffhq34"),
     ),
 )

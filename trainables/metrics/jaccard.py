@@ -1,7 +1,8 @@
 """Average Jaccard index of the foreground: the metric of the skin and chest targets.
 
 Averaged over images. Pooling the pixels of all images first gives another number, dominated by
-large lesions.
+large lesions. An image whose true mask is empty scores 100 if nothing is predicted in it, and 0 if a
+single pixel is. Pixels without a label are not left out: foreground predicted there is wrong.
 
 Shape suffixes: B batch, H height, W width.
 Units: label maps in class numbers, 1 is the foreground; scores in percent.

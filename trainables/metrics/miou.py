@@ -1,7 +1,8 @@
 """Mean intersection over union per class: the metric of the face target, as LEDM's code has it.
 
-`miou_ledm` is the table's number. It differs from what most libraries compute: a class that occurs
-neither in predictions nor in truth scores 0 and is counted, and pixels without a label are not
+`miou_ledm` is the table's number: pixels are pooled over all images, class by class, and the mean is
+over all classes, class 0 like any other. It differs from what most libraries compute: a class that
+occurs neither in predictions nor in truth scores 0 and is counted, and pixels without a label are not
 masked out, so predicting a class there enlarges its union. `miou_present`, beside it, averages
 over the classes that occur.
 
