@@ -176,8 +176,9 @@ def _preprocessed(source: PlannedDataset, target: PlannedDataset) -> Iterator[st
         return
     both = (source, target)
     equalised, plain = both if source.preprocessing == "equalised" else both[::-1]
+    hint = "; `import --modality chest-xray` equalises" if plain.role == "any" else ""
     yield (
-        f"{source.ref.name} -> {target.ref.name}: the X-rays of {equalised.ref.name} are equalised, "
+        f"{source.ref.name} -> {target.ref.name}: the images of {equalised.ref.name} are equalised, "
         f"those of {plain.ref.name} are not, so that networks meet other grey levels than they were "
-        "pretrained on; `import --modality chest-xray` equalises"
+        f"pretrained on{hint}"
     )

@@ -187,7 +187,7 @@ def test_a_target_that_is_preprocessed_otherwise_than_its_source_is_warned_of(tm
     assert bool(told) == (source == "shenzhen")
     if told:
         assert told[0].startswith(
-            "shenzhen -> mine: the X-rays of shenzhen are equalised, those of"
+            "shenzhen -> mine: the images of shenzhen are equalised, those of"
         )
         out, _ = hdsweep("plan", tmp_path / "study.toml", home=tmp_path / "home")
         assert "look at: shenzhen -> mine" in out
