@@ -23,6 +23,7 @@ from orchestrator.commands import (
     weights,
 )
 from orchestrator.commands.common import put, say
+from orchestrator.environment import settle
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.stopping import run_until_asked
 from orchestrator.streams import (
@@ -83,6 +84,7 @@ def main() -> None:
     """Run the command and leave with its exit status; an error is one clear line."""
     start_as_meant()
     make_robust()
+    settle()
     try:
         require_working_directory()
         require_utf8((*sys.argv, os.environ.get("HDSWEEP_HOME", "")))

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.backbones import BACKBONES, find_weights
+from orchestrator.environment import find, settled
 from orchestrator.hardware import cpu_cores, gpus
 from orchestrator.home import LAYOUT_VERSION, LEAST_FREE_BYTES
 from orchestrator.home import Home as HomeFolder
@@ -55,6 +56,7 @@ def diagnose(home: Path) -> list[Check]:
         _memory,
         _processors,
         _ray,
+        _environment,
         _ports,
         _datasets,
         _weights,
@@ -203,6 +205,19 @@ def _ray(home: Path) -> Iterator[Check]:  # noqa: ARG001
         yield Check("Ray token", "ok", "token authentication")
     else:
         yield Check("Ray token", "ok", "token authentication; the first run makes the token")
+
+
+def _environment(home: Path) -> Iterator[Check]:  # noqa: ARG001
+    found = settled() or list(find(os.environ))
+    if not found:
+        yield Check("environment", "ok", "nothing that a sweep would read")
+    other = [each for each in found if each.rule.does != "passed on"]
+    if other:
+        hint = " ".join(["unset", *(each.name for each in other)])
+        yield Check("environment", "warn", "; ".join(map(str, other)), hint)
+    passed = [each for each in found if each.rule.does == "passed on"]
+    if passed:
+        yield Check("environment", "ok", "; ".join(map(str, passed)))
 
 
 def _ports(home: Path) -> Iterator[Check]:  # noqa: ARG001

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.environment import settle
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.hardware import Devices, cpu_cores, gpus, local_devices
 from orchestrator.private_folder import private_folder
@@ -23,24 +24,6 @@ ANSWER_SECONDS = 60  # For a node to start a worker and answer.
 TOO_SLOW = "timed out during startup"
 STARTS = 2
 OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
-
-# Read by Ray when it is imported or starts a process.
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # The command line decides what Ctrl-C means.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Tune's own snapshots are never restored from: the store is the truth.
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    # How many wait is for our search algorithm to say, which knows how many can run.
-    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
-    "TUNE_WARN_THRESHOLD_S": "30",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}
 
 
 @contextlib.contextmanager
@@ -56,7 +39,7 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
     Raises:
         InputError: if no cluster answers at `address`.
     """
-    os.environ.update(QUIET)
+    settle()
     # One thread per worker unless a run says otherwise; read when a worker imports torch.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # cuBLAS is deterministic only with a fixed workspace, chosen before CUDA starts.
@@ -90,7 +73,7 @@ def devices(address: str, *, workers: int | None = None, gpu_gb: float | None = 
     """
     if address == "local":
         return local_devices(workers)
-    os.environ.update(QUIET)
+    settle()
     import ray
 
     _join(address)

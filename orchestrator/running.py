@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.attempts import RESULT
 from orchestrator.budget import Budget
+from orchestrator.environment import told
 from orchestrator.errors import InputError
 from orchestrator.events import OnEvent
 from orchestrator.failures import Failure
@@ -81,6 +82,8 @@ def ready_plan(make: Callable[[], Plan], home: Home, say: Say) -> Plan:
         InputError: if a dataset or a weight file is missing, or a dataset changed on disk.
     """
     code_hash()  # As it is now, which is what workers are held to.
+    for line in told():
+        say(line)
     plan = make()
     missing = [each for each in plan.datasets if each.ref.generated and not each.prepared]
     if missing:

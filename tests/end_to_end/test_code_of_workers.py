@@ -61,7 +61,7 @@ def hostile_python(another_checkout, tmp_path_factory):
     return str(folder / "bin/python")
 
 
-def run(home, *, python=sys.executable, cwd=None, **environment):
+def run(home, *, python=sys.executable, cwd=None, said=None, **environment):
     """Make one sweep and return the result of its only run, and the summary."""
     told = ("run", "table2", *ONE_RUN, "--home", home, "--json")
     done = subprocess.run(
@@ -74,12 +74,21 @@ def run(home, *, python=sys.executable, cwd=None, **environment):
         env=os.environ | environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    if said is not None:
+        said.write_text(done.stderr)
     (path,) = home.glob("artifacts/*/artifacts/result.json")
     return json.loads(path.read_text()), json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    result, _ = run(tmp_path_factory.mktemp("clean") / "home", cwd="/")
+    assert result["metrics"]["test_jaccard"] < 99
+    return result
+
+
 def test_neither_the_directory_nor_the_path_nor_a_pth_file_changes_a_number(
-    another_checkout, hostile_python, tmp_path
+    another_checkout, hostile_python, clean, tmp_path
 ):
     # Of libraries, too, the working directory offers one of its own.
     folder = copied(tmp_path / "here", "trainables")
@@ -87,10 +96,40 @@ def test_neither_the_directory_nor_the_path_nor_a_pth_file_changes_a_number(
     (folder / "safetensors.py").write_text("raise RuntimeError('of the working directory')")
     entry = {"PYTHONPATH": str(another_checkout), "PYTHONSAFEPATH": "1"}
     disturbed, _ = run(tmp_path / "disturbed", python=hostile_python, cwd=folder, **entry)
-    clean, _ = run(tmp_path / "clean", cwd="/")
-    assert clean["metrics"]["test_jaccard"] < 99
     assert disturbed["metrics"] == clean["metrics"]
     assert disturbed["code"] == clean["code"] == {"hdsweep": code_hash()}
+
+
+def test_nor_does_what_ray_and_mlflow_would_read_from_the_environment(clean, tmp_path):
+    nobody = "127.0.0.1:9"
+    environment = {
+        "TUNE_RESULT_DIR": str(tmp_path / "elsewhere"),
+        "RAY_AIR_LOCAL_CACHE_DIR": str(tmp_path / "elsewhere"),
+        "RAY_STORAGE": str(tmp_path / "elsewhere"),
+        "RAY_CHDIR_TO_TRIAL_DIR": "1",
+        "RAY_RUNTIME_ENV_HOOK": "no.such.hook",
+        "RAY_CLIENT_MODE": "1",
+        "RAY_ADDRESS": nobody,
+        "TUNE_MAX_PENDING_TRIALS_PG": "1",
+        "MLFLOW_TRACKING_URI": f"http://{nobody}",
+        "MLFLOW_RUN_ID": "0" * 32,
+        "MLFLOW_EXPERIMENT_ID": "17",
+        "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
+        "MLFLOW_TRUNCATE_LONG_VALUES": "false",
+        "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+        "http_proxy": f"http://{nobody}",
+        "HTTPS_PROXY": f"http://{nobody}",
+        "HDSWEEP_TRACKING_URL": f"http://{nobody}",
+    }
+    home, said = tmp_path / "home", tmp_path / "said"
+    disturbed, _ = run(home, said=said, **environment)
+    assert disturbed["metrics"] == clean["metrics"]
+    assert not (tmp_path / "elsewhere").exists()
+    told = [line for line in said.read_text().splitlines() if line.startswith("environment: ")]
+    named = {line.split()[1] for line in told}
+    passed_on = {"RAY_ADDRESS", "http_proxy", "HTTPS_PROXY"}
+    assert named == environment.keys() - passed_on
+    assert not any(nobody in line for line in told)
 
 
 def test_code_that_changes_while_a_sweep_runs_is_refused_in_a_line(tmp_path):
