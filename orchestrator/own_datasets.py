@@ -190,6 +190,5 @@ def _forget(name: str, home: Home, *, parts: bool = True, but: str = "") -> list
             path.unlink()
         if home.mirror:
             home.mirror.drop(path)
-        if not path.name.startswith("."):
-            gone.append(path.name)
+        gone.append(path.name)
     return gone

@@ -84,7 +84,7 @@ def test_a_bad_file_is_named_and_nothing_is_left(release, tmp_path, workers):
         prepare_shenzhen(release, tmp_path / "home", workers=workers)
     assert find_prepared(tmp_path / "home", DATA["shenzhen"], 16) is None
     left = {path.suffix for path in (tmp_path / "home/datasets").iterdir()}
-    assert left == {".lock", ".parts"}
+    assert left == {".parts"}
 
 
 def read_and_told(release, home, **options):

@@ -96,7 +96,9 @@ def read_npy_labels(path: Path) -> NDArray[np.uint8]:
     if not np.issubdtype(labels_HW.dtype, np.integer):
         raise BadImageError(f"{path}: {labels_HW.dtype}, a label map has integers")
     if labels_HW.min() < 0 or labels_HW.max() > IGNORED:
-        raise BadImageError(f"{path}: labels {labels_HW.min()} to {labels_HW.max()}, above 255")
+        low, high = labels_HW.min(), labels_HW.max()
+        beyond = "above 255" if high > IGNORED else "below 0"
+        raise BadImageError(f"{path}: labels {low} to {high}, {beyond}")
     return labels_HW.astype(np.uint8)
 
 

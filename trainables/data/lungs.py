@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-IMAGE_FOLDERS = ("CXR_png", "images")
+IMAGE_FOLDERS = ("CXR_png", "images", "cxr")
+MASK_FOLDERS = ("masks", "mask")
 
 
 def read_lungs(entry: Entry) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

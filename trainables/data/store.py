@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from itertools import islice
 from pathlib import Path
@@ -261,11 +261,24 @@ def verify(folder: Path) -> str:
 def exclusive(folder: Path) -> Iterator[None]:
     """Let one process at a time prepare `folder`; the kernel drops the lock of a dead one."""
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(folder.with_name(f".{folder.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    path = folder.with_name(f".{folder.name}.lock")
+    lock = _locked(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _locked(path: Path) -> int:
+    """Return the open lock file, held by this process alone."""
+    while True:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Whoever had it before removed it: then others lock the one that is there now.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
         os.close(lock)
 
 

@@ -3,6 +3,9 @@
 Read from `CelebA-HQ-img/#.jpg` and `CelebAMask-HQ-mask-anno/*/#####_<part>.png`: one file for each
 part that a portrait shows, any pixel above 0 belonging to it. Parts overlap; they are painted in the
 official order, the skin first, and later ones over earlier ones (`g_mask.py` of the release).
+
+Or with the maps that this program makes of them, `CelebAMaskHQ-mask/#.png`, grey levels 0 to 18. Such
+maps in a folder of another name are not read: other programs number the parts in another order.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.data.info import DatasetInfo, Entry, Found
-from trainables.data.release import by_id, folders, only_folder, unpaired
+from trainables.data.release import by_id, folders, only_folder, paired, unpaired
 from trainables.data.stand_in import stand_in
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ PARTS = (
 """In the order of their labels, 1 to 18, which is the order in which they are painted."""
 
 MASK = r"(\d{5}_[a-z_]+)\.png"
+MERGED, MERGED_FOLDER = r"(\d+)\.png", "CelebAMaskHQ-mask"
 
 
 def find(root: Path) -> Found:
@@ -50,8 +54,13 @@ def find(root: Path) -> Found:
         r"(\d+)\.(?:jpg|png)",
         "the portraits of CelebAMask-HQ",
         named=("CelebA-HQ-img",),
-        id_of=lambda number: f"{int(number):05}",
+        id_of=_padded,
     )
+    if not folders(root, MASK) and folders(root, MERGED, named=(MERGED_FOLDER,)):
+        maps = only_folder(
+            root, MERGED, "the label maps of CelebAMask-HQ", named=(MERGED_FOLDER,), id_of=_padded
+        )
+        return paired(images, maps, image="portrait")
     masks = by_id(
         (path for files in folders(root, MASK).values() for path in files.values()), MASK
     )
@@ -87,6 +96,10 @@ def find(root: Path) -> Found:
     return Found(entries, tuple(problems), lost=len(every) - len(entries))
 
 
+def _padded(number: str) -> str:
+    return f"{int(number):05}"
+
+
 def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the portrait, RGB, and its label map at the side of the masks, half of the portrait's.
 
@@ -98,6 +111,8 @@ def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     from trainables.data.images import read_colour, read_grey, require_aspect, require_shape
 
     image_HWC = read_colour(entry.image)
+    if entry.masks[0].stem.isdigit():
+        return image_HWC, _merged(entry.masks[0], image_HWC.shape)
     labels_HW: NDArray[np.uint8] | None = None
     for path in entry.masks:
         inside_HW = read_grey(path) > 0
@@ -108,6 +123,29 @@ def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         labels_HW[inside_HW] = 1 + PARTS.index(path.stem.partition("_")[2])
     assert labels_HW is not None, "`find` leaves out portraits without masks"
     return image_HWC, labels_HW
+
+
+def _merged(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return labels_HW of a map of all parts, usually half as large as the portrait.
+
+    Raises:
+        BadImageError: if it is not grey, has another level than the parts, or is of another shape.
+    """
+    import numpy as np
+
+    from trainables.data.errors import BadImageError
+    from trainables.data.images import decode, require_aspect
+
+    image = decode(path)
+    if image.mode != "L":
+        raise BadImageError(f"{path}: a label map of mode {image.mode}; must be grey, 0 to 18")
+    labels_HW: NDArray[np.uint8] = np.asarray(image)
+    if labels_HW.max() > len(PARTS):
+        raise BadImageError(
+            f"{path}: label {labels_HW.max()}, but the parts are 1 to {len(PARTS)}"
+        )
+    require_aspect(path, labels_HW.shape, shape)
+    return labels_HW
 
 
 DATASET = DatasetInfo(

@@ -23,7 +23,8 @@ def _training(root: Path, pattern: str, what: str) -> Files:
     """Return the files of the one folder that has any, or of those the one for training."""
     found = folders(root, pattern)
     if len(found) > 1:
-        found = {path: files for path, files in found.items() if "training" in path.name.lower()}
+        training = {path: each for path, each in found.items() if "training" in path.name.lower()}
+        found = training or found  # Several, none of which says so, are several places.
     return by_id(found[one_place(root, sorted(found), what)].values(), pattern)
 
 

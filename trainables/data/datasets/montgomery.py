@@ -1,17 +1,19 @@
 """Montgomery: 138 chest X-rays, each lung outlined (Candemir et al. 2014, Jaeger et al. 2014).
 
 Read from the official folders (`MontgomerySet/CXR_png`, `ManualMask/{leftMask,rightMask}`, united)
-or from the Kaggle bundle with Shenzhen (`Lung Segmentation/{CXR_png,masks}`, already united).
+or from copies on Kaggle, with Shenzhen or without, of united masks (`{CXR_png,cxr}` and `masks`, where
+their names may end in `_mask`).
 """
 
 from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Found
-from trainables.data.lungs import IMAGE_FOLDERS, read_lungs
+from trainables.data.lungs import IMAGE_FOLDERS, MASK_FOLDERS, read_lungs
 from trainables.data.release import folders, only_folder, paired
 from trainables.data.stand_in import stand_in
 
 FILE = r"(MCUCXR_\d{4}_[01])\.png"
+UNITED = r"(MCUCXR_\d{4}_[01])(?:_mask)?\.png"
 WHAT = "Montgomery"
 
 
@@ -22,7 +24,7 @@ def find(root: Path) -> Found:
         left = only_folder(root, FILE, f"the left lung masks of {WHAT}", named=("leftMask",))
         right = only_folder(root, FILE, f"the right lung masks of {WHAT}", named=("rightMask",))
         return paired(images, left, right, image="X-ray")
-    masks = only_folder(root, FILE, f"the masks of {WHAT}", named=("masks", "mask"))
+    masks = only_folder(root, UNITED, f"the masks of {WHAT}", named=MASK_FOLDERS)
     return paired(images, masks, image="X-ray")
 
 

@@ -1,15 +1,15 @@
 """Shenzhen: 566 chest X-rays with both lungs outlined (Jaeger et al. 2014, Stirenko et al. 2018).
 
 The release has 662 X-rays, the separately released masks cover 566 of them: masks decide. Read
-from the official folders (`ChinaSet_AllFiles/CXR_png`, `mask/mask`) or from the Kaggle bundle with
-Montgomery (`Lung Segmentation/{CXR_png,masks}`).
+from the official folders (`ChinaSet_AllFiles/CXR_png`, `mask/mask`) or from copies on Kaggle, with
+Montgomery or without (`{CXR_png,cxr}` and `masks`, where `_mask` may be left out of the names).
 """
 
 from pathlib import Path
 
 from trainables.data.info import CROP_MARGIN, DatasetInfo, Found
-from trainables.data.lungs import IMAGE_FOLDERS, read_lungs
-from trainables.data.release import only_folder, paired
+from trainables.data.lungs import IMAGE_FOLDERS, MASK_FOLDERS, read_lungs
+from trainables.data.release import folders, only_folder, paired
 from trainables.data.stand_in import stand_in
 
 STEM = r"CHNCXR_\d{4}_[01]"
@@ -18,7 +18,12 @@ STEM = r"CHNCXR_\d{4}_[01]"
 def find(root: Path) -> Found:
     """Return the masked X-rays under `root`; an X-ray without a mask is not part of the set."""
     images = only_folder(root, rf"({STEM})\.png", "the X-rays of Shenzhen", named=IMAGE_FOLDERS)
-    masks = only_folder(root, rf"({STEM})_mask\.png", "the lung masks of Shenzhen")
+    named = rf"({STEM})_mask\.png"
+    if folders(root, named) or not folders(root, rf"({STEM})\.png", named=MASK_FOLDERS):
+        masks = only_folder(root, named, "the lung masks of Shenzhen")
+    else:
+        what = "the lung masks of Shenzhen"
+        masks = only_folder(root, rf"({STEM})\.png", what, named=MASK_FOLDERS)
     return paired(images.of(masks), masks, image="X-ray")
 
 

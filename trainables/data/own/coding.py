@@ -240,6 +240,10 @@ def _smoothed(looks: Sequence[Look], meaning: Meaning) -> Told:
             raise DatasetError(f"{look.path}: {NOT_BLACK_AND_WHITE}")
         if look.between is None and not _fits("binary", look, meaning):
             raise DatasetError(f"{look.path}: {NOT_BLACK_AND_WHITE}, as the JPEG files beside it")
+    if not any((shown_level(cell) or 0) > IGNORED // 2 for look in looks for cell in look.cells):
+        raise DatasetError(
+            f"{example.path}: {NOT_BLACK_AND_WHITE}; none of {len(looks)} has any white"
+        )
     return Told(encoding="binary", smoothed=True)
 
 

@@ -39,11 +39,13 @@ class Mask:
     cells: Mapping[int, Cell]
     """All that occur, by code."""
 
-    def labels(self, label_of: Callable[[Cell], int | None], classes: str) -> NDArray[np.uint8]:
+    def labels(
+        self, label_of: Callable[[Cell], int | None], classes: str = ""
+    ) -> NDArray[np.uint8]:
         """Return labels_HW.
 
         Args:
-            classes: what the values of classes are, in words.
+            classes: what the numbers of classes are, in words; empty where colours are theirs.
 
         Raises:
             BadImageError: if a value is no class, with one place of it.
@@ -65,12 +67,11 @@ class Mask:
         """Say that the value of a code is no class, where it is first, and how often it is."""
         cell, where_HW = self.cells[code], self.codes_HW == code
         row, column = (int(i) for i in np.unravel_index(int(where_HW.argmax()), where_HW.shape))
-        what = f"the colour {cell.colour}" if cell.number is None else f"label {cell.number}"
         clear = " (transparent)" if cell.alpha != OPAQUE else ""
         place, pixels = f"at column {column}, row {row}", int(where_HW.sum())
-        if cell.number is None:
-            return f"{what}{clear} {place} is no class ({pixels} such pixels)"
-        return f"{what}{clear}, but the {classes} ({place}; {pixels} such pixels)"
+        if cell.number is None or not classes:
+            return f"the colour {cell.colour}{clear} {place} is no class ({pixels} such pixels)"
+        return f"label {cell.number}{clear}, but the {classes} ({place}; {pixels} such pixels)"
 
 
 def open_mask(path: Path) -> Mask:

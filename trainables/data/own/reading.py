@@ -142,7 +142,7 @@ def _in_words(reading: Encoding, meaning: Meaning) -> str:
     if reading == "binary":
         return "2 classes are 0 and 255"
     if reading == "colours":
-        return f"{count} classes have the colours of the class list"
+        return ""
     if meaning.classes.ids:
         return f"{count} classes have the numbers of the class list, and {IGNORED} is ignored"
     return f"{count} classes are 0 to {count - 1}, and {IGNORED} for ignored pixels"
