@@ -44,23 +44,36 @@ class Place:
         return f"{self.source}: [{'.'.join(self.tables)}]" if self.tables else self.source
 
 
-def read_toml(path: Path, *, what: str) -> Tree:
-    """Return the content of a TOML file.
+def read_text(path: Path, *, what: str) -> str:
+    """Return the text of a file that a user wrote.
 
     Raises:
-        InputError: if the file cannot be read, or is not TOML; the message has the line.
+        InputError: if the file cannot be read.
     """
     try:
-        tree = tomllib.loads(read_user_text(path, largest=LARGEST_FILE))
-        flat(tree)
+        return read_user_text(path, largest=LARGEST_FILE)
     except UserTextError as error:
         raise InputError(f"{what} {path} is {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {what} {path}: {error.strerror}") from error
+
+
+def parse_toml(text: str, path: Path, *, what: str) -> Tree:
+    """Return what a text says in TOML.
+
+    Args:
+        path: file that it was read from, for the message.
+
+    Raises:
+        InputError: if it is not TOML; the message has the line.
+    """
+    try:
+        tree = tomllib.loads(text)
+        flat(tree)
     except RecursionError as error:
         raise InputError(f"{what} {path} is nested more deeply than any setting") from error
     except ValueError as error:  # A number of thousands of digits is none of TOML's own errors.
         raise InputError(f"{what} {path} is not TOML: {error}") from error
-    except OSError as error:
-        raise InputError(f"cannot read {what} {path}: {error.strerror}") from error
     return tree
 
 

@@ -19,8 +19,9 @@ from rich.text import Text
 
 from orchestrator.attempts import RESULT
 from orchestrator.differences import differences
-from orchestrator.errors import InputError, UnknownNameError
+from orchestrator.errors import InputError
 from orchestrator.home import Home, home_folder
+from orchestrator.identity import KEYED, find
 from orchestrator.store import Store, StoredRun
 
 WEIGHTS = "weights.safetensors"
@@ -42,7 +43,7 @@ class Side:
 
     home: Path
     sweep: str
-    """`study/scale`."""
+    """Its name: `study/scale`, and what was set besides."""
     cells: Mapping[tuple[str, str], Record]
     """By method and target."""
     runs: Mapping[str, StoredRun]
@@ -126,7 +127,7 @@ def open_side(what: str, home: Path) -> Side:
     """Return the sweep that a user means.
 
     Args:
-        what: a home with one sweep, `study/scale`, or `home:study/scale`.
+        what: a home with one sweep, the name of a sweep, such as `study/scale`, or `home:name`.
         home: where a sweep without a home is looked for.
 
     Raises:
@@ -139,11 +140,12 @@ def open_side(what: str, home: Path) -> Side:
         raise InputError(f"`{path}` holds no table of a sweep")
     if sweep is None:
         if len(tables) > 1:
-            named = ", ".join(f"{what}:{name}" for name in sorted(tables))
+            separator = "; " if any(", " in name for name in tables) else ", "
+            named = separator.join(f"{what}:{name}" for name in sorted(tables))
             raise InputError(f"`{path}` holds {len(tables)} sweeps", hint=f"one of {named}")
         (sweep,) = tables
-    if sweep not in tables:
-        raise UnknownNameError("sweep", sweep, tables, where=str(path))
+    known = {key: name for key, name in store.sweeps.names().items() if name in tables}
+    sweep = known[find(sweep, known, where=str(path))]
     return Side(path, sweep, _cells(tables[sweep] / "table.json", sweep), store.finished())
 
 
@@ -269,13 +271,20 @@ def _environment_changes(before: Record, after: Record) -> list[str]:
 def _meant(what: str, home: Path) -> tuple[Path, str | None]:
     """Return a home and the name of a sweep in it; None is its only one."""
     before, colon, after = what.rpartition(":")
-    if colon and before and after.count("/") == 1:
+    if colon and before and _is_named(after):
         return home_folder(before), after
+    if KEYED.match(what):
+        return home, what
     path, relative = home_folder(what), not what.startswith((".", "/", "~"))
     # A folder that happens to be called like a study and a scale is not a home.
-    if relative and what.count("/") == 1 and not Home(path).exists():
+    if relative and _is_named(what) and not Home(path).exists():
         return home, what
     return path, None
+
+
+def _is_named(what: str) -> bool:
+    """Whether this is the name of a sweep: `study/scale`, what was set besides, or its key."""
+    return what.partition(", ")[0].count("/") == 1 or KEYED.match(what) is not None
 
 
 def _cells(file: Path, sweep: str) -> dict[tuple[str, str], Record]:

@@ -9,20 +9,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.backbones import BACKBONES
 from orchestrator.comparable import NO_PAPER, Row, why_not_comparable
 from orchestrator.errors import InputError
-from orchestrator.scale import Scale, load_scale
+from orchestrator.identity import Change, Identity, Pairs, changes_of, digest_of, subset_of
+from orchestrator.recipe import Recipe, recipe_of
+from orchestrator.resolved import resolved_settings
+from orchestrator.scale import Scale
 from orchestrator.selection import Filters, Written, narrow
 from orchestrator.settings import Layer, overruled, set_layer
 from orchestrator.specs import PlannedDataset, Specs
-from orchestrator.study import Study, load_study
-from orchestrator.tuning.tuned import with_tuned
+from orchestrator.study import Study
 from trainables.config import RunSpec
 from trainables.methods import Method, all_methods, groups
 from trainables.methods.random_backbone import INSTEAD_OF
+
+NOBODYS = Identity("", "", (), "")
 
 
 class Cell(NamedTuple):
@@ -57,6 +61,13 @@ class PlannedRun:
     """File of these weights; None while they are not in the home folder."""
     code: Path | None = None
     """Folder of the file that defines the method, where it is not one of ours."""
+    varied: Pairs = ()
+    """What the user set besides study and scale, as far as it is in this run: short path and value."""
+
+    @property
+    def name(self) -> str:
+        """The label, and what was set besides: the runs of two sweeps are told apart by it."""
+        return "".join([self.label, *(f", {path}={value}" for path, value in self.varied)])
 
     @property
     def pretraining(self) -> bool:
@@ -91,6 +102,14 @@ class Plan:
     """Settings of the study that the scale overrules."""
     tuned: tuple[str, ...] = ()
     """What was taken from searches, a sentence each; it stands under the table."""
+    identity: Identity = NOBODYS
+    """Which sweep it is, or is a part of."""
+    study_seeds: tuple[int, ...] = ()
+    """All that the study lists, filters apart."""
+    recipe: Recipe | None = None
+    """What the user wrote; None for a plan that was made of parts."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All settings, resolved: see `resolved_settings`."""
 
     @property
     def comparable(self) -> bool:
@@ -154,21 +173,60 @@ def load_plan(
     Raises:
         InputError: if anything the user wrote is wrong; nothing was done.
     """
-    checked = load_study(study, home)
-    told: tuple[str, ...] = ()
-    if from_tune is not None:
-        checked, sentence = with_tuned(checked, home, from_tune)
-        told = (sentence,)
-    beside = checked.path.parent if scale is None else None
-    plan = make_plan(
-        checked,
-        load_scale(scale or checked.scale, beside=beside),
+    recipe = recipe_of(
+        study,
+        scale=scale,
         home=home,
-        filters=Filters(methods, targets, seeds),
-        overrides=set_layer(overrides),
+        methods=methods,
+        targets=targets,
+        seeds=seeds,
+        overrides=overrides,
         allow_random_backbone=allow_random_backbone,
+        from_tune=from_tune,
     )
-    return replace(plan, tuned=told)
+    return plan_of(recipe, home)
+
+
+def plan_of(recipe: Recipe, home: Path | None = None) -> Plan:
+    """Return the plan of what a user wrote, be it just now or when a sweep was stored.
+
+    Raises:
+        InputError: if it is wrong, or what it names is gone.
+    """
+    study, told = recipe.study(home)
+    plan = make_plan(
+        study,
+        recipe.scale(),
+        home=home,
+        filters=recipe.filters,
+        overrides=set_layer(recipe.overrides),
+        allow_random_backbone=recipe.random_backbone,
+    )
+    return replace(plan, tuned=told, recipe=recipe)
+
+
+def whole_of(plan: Plan, home: Path | None = None, *, seeds: Sequence[int] = ()) -> Plan:
+    """Return the plan that a plan is a part of, filters left out; itself if it is the whole.
+
+    Args:
+        seeds: those that a stored table has besides: a study that lists fewer of them by now loses none.
+
+    Raises:
+        InputError: if the rows that were left out cannot be planned.
+    """
+    more = [seed for seed in seeds if seed not in plan.study_seeds]
+    if plan.recipe is None or not (plan.identity.subset or more):
+        return plan
+    recipe = replace(plan.recipe, methods=None, targets=None, seeds=None)
+    study, told = recipe.study(home)
+    found = make_plan(
+        replace(study, seeds=(*study.seeds, *more)),
+        recipe.scale(),
+        home=home,
+        overrides=set_layer(recipe.overrides),
+        allow_random_backbone=recipe.random_backbone,
+    )
+    return replace(found, tuned=told, recipe=recipe)
 
 
 def make_plan(
@@ -188,8 +246,13 @@ def make_plan(
     filters, overrides = filters or Filters(), overrides or set_layer(())
     specs = Specs(study, [scale.layer, overrides], home)
     methods, targets, seeds = _selected(study, filters)
+    every = study.methods
     if allow_random_backbone:
-        methods = tuple(INSTEAD_OF[m] if specs.lacks_weights(m) else m for m in methods)
+        instead = {m: INSTEAD_OF[m] for m in study.methods if _lacks_weights(specs, m, methods)}
+        methods, every = (tuple(instead.get(m, m) for m in some) for some in (methods, every))
+    identity, changes = _identity(study, scale, specs, every, overrides)
+    whole = (every, study.targets, study.seeds)
+    identity = replace(identity, subset=subset_of(methods, targets, seeds, of=whole))
     pretrainings: dict[str, PlannedRun] = {}
     fine_tunings: dict[Cell, PlannedRun] = {}
     for method in (all_methods()[name] for name in methods):
@@ -203,6 +266,7 @@ def make_plan(
                 cell = Cell(method.name, target, seed)
                 fine_tunings[cell] = fine_tuning_run(specs, method, cell, needs)
     runs = [*_distinctly_labelled(list(pretrainings.values())), *fine_tunings.values()]
+    runs = [replace(run, varied=_varied(run, changes)) for run in runs] if changes else runs
     datasets = tuple(specs.datasets.values())
     by_row = {Row(run.methods[0], run.source, run.target): run.spec for run in runs}
     return Plan(
@@ -224,6 +288,51 @@ def make_plan(
             if (origin := specs.origin_of_weights(method)) and not origin.published
         },
         notes=_notes(study, scale),
+        identity=identity,
+        study_seeds=study.seeds,
+        settings=resolved_settings(study, [scale.layer, overrides]),
+    )
+
+
+def _lacks_weights(specs: Specs, method: str, selected: Sequence[str]) -> bool:
+    try:
+        return specs.lacks_weights(method)
+    except InputError:
+        if method in selected:
+            raise
+        return False  # A row that is not looked at need not work.
+
+
+def _identity(
+    study: Study, scale: Scale, specs: Specs, methods: Sequence[str], overrides: Layer
+) -> tuple[Identity, tuple[Change, ...]]:
+    """Return which sweep it is, filters apart, and what was set besides study and scale."""
+    plain = Specs(study, [scale.layer], None)
+    rows = {
+        (method, study.source_of[target] if method.pretraining else None, target): specs.settings(
+            method.name, study.source_of[target] if method.pretraining else None, target
+        )
+        for method in (all_methods()[name] for name in methods)
+        for target in study.targets
+    }
+    paths = list(overrides.leaves)
+    before = (
+        [plain.settings(m.name, source, target) for m, source, target in rows] if paths else []
+    )
+    after = list(rows.values()) if paths else []
+    changes = changes_of(before, after, paths, study.tuned)
+    pairs = tuple(change.pair for change in changes)
+    digest = digest_of(study.name, scale.name, rows, study.pretraining_seed)
+    return Identity(study.name, scale.name, pairs, digest), changes
+
+
+def _varied(run: PlannedRun, changes: Sequence[Change]) -> Pairs:
+    """Return what was set besides study and scale, as far as it is in this run or its pretraining."""
+    methods = [all_methods()[name] for name in run.methods]
+    return tuple(
+        change.pair
+        for change in changes
+        if any(change.concerns(m, run.source, pretraining=run.pretraining) for m in methods)
     )
 
 

@@ -237,4 +237,4 @@ def _held_hours(simulation: Simulation) -> float:
 
 def _title(plan: Plan) -> str:
     generated = ", GENERATED DATA" if plan.generated else ""
-    return f"{plan.title}, scale {plan.scale}{generated}"
+    return f"{plan.title}, scale {plan.scale}{plan.identity.varied}{generated}"

@@ -44,12 +44,12 @@ class Reproduced:
         return not self.drift
 
 
-def keys_of(what: str, store: "Store", plan: Plan | None) -> list[str]:
+def keys_of(what: str, store: "Store", plans: Mapping[str, Plan]) -> list[str]:
     """Return the keys of the runs that a user means, pretrainings first.
 
     Args:
         what: a key, a cell as `method/target/seed`, or a trial of a search as `search/number`.
-        plan: of the study that a cell is looked for in.
+        plans: of the sweeps that a cell is looked for in, by name.
 
     Raises:
         InputError: if nothing stored is meant by it.
@@ -58,13 +58,8 @@ def keys_of(what: str, store: "Store", plan: Plan | None) -> list[str]:
     if what in finished:
         return [what]
     parts = what.split("/")
-    if len(parts) == 3 and plan is not None and parts[2].isdigit():
-        key = plan.table.get(Cell(parts[0], _target(parts[1], plan), int(parts[2])))
-        if key is None:
-            raise InputError(f"study `{plan.study}` has no cell `{what}` at scale {plan.scale}")
-        if key not in finished:
-            raise InputError(f"the cell `{what}` is not finished", hint=f"its key would be {key}")
-        return [key]
+    if len(parts) == 3 and parts[2].isdigit():
+        return [_key_of_cell(what, finished, plans)]
     if len(parts) == 2 and parts[1].isdigit():
         keys = store.below_group(f"search/{what}")
         if keys:
@@ -75,6 +70,30 @@ def keys_of(what: str, store: "Store", plan: Plan | None) -> list[str]:
         f"nothing stored is called `{what}`",
         hint="a key of `hdsweep plan --json`, a cell such as hybrid_ft/ph2/1, or SEARCH/TRIAL",
     )
+
+
+def _key_of_cell(what: str, finished: Mapping[str, Any], plans: Mapping[str, Plan]) -> str:
+    """Return the key of the run behind a cell, which must be one and the same in all sweeps that have it."""
+    method, target, seed = what.split("/")
+    keys = {
+        name: plan.table.get(Cell(method, _target(target, plan), int(seed)))
+        for name, plan in plans.items()
+    }
+    there = {name: key for name, key in keys.items() if key is not None}
+    listed = "; ".join(f"`{name}`" for name in there or plans) or "no sweep"
+    if not there:
+        raise InputError(f"no sweep has a cell `{what}`", hint=f"looked into {listed}")
+    done = {name: key for name, key in there.items() if key in finished}
+    if not done:
+        hint = f"its key would be {', '.join(dict.fromkeys(there.values()))}"
+        raise InputError(f"the cell `{what}` is not finished in {listed}", hint=hint)
+    if len(set(done.values())) > 1:
+        named = "; ".join(f"`{name}`" for name in done)
+        raise InputError(
+            f"the cell `{what}` is another run in each of {named}",
+            hint="--study with the name of one says which",
+        )
+    return next(iter(done.values()))
 
 
 def _target(written: str, plan: Plan) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.report.cells import Table
     from orchestrator.store import Store, StoredRun
     from orchestrator.sweep import Options, SweepResult
+    from orchestrator.sweep_file import Description
 
 GONE = "deleted for good in the meantime, with its artifacts; the same command trains it again"
 
@@ -39,6 +40,8 @@ class Outcome:
     table: "Table"
     folder: Path
     """Where the files of the table lie."""
+    swept: Plan
+    """What the files are of: the whole, also if a part was run."""
 
     @property
     def page(self) -> Path:
@@ -68,6 +71,9 @@ class Outcome:
             "avoided_nodes": result.avoided_nodes,
             "within_budget": result.within_budget,
             "seconds": round(result.seconds, 3),
+            "sweep": self.swept.identity.name,
+            "study": self.swept.study,
+            "scale": self.swept.scale,
             "table": str(self.folder),
         }
 
@@ -141,6 +147,7 @@ def run_plan(
     options: "Options",
     display: Callable[[Plan, Mapping[str, float]], contextlib.AbstractContextManager[OnEvent]],
     say: Say,
+    command: str | None = None,
     notify: Callable[
         [OnEvent], contextlib.AbstractContextManager[OnEvent]
     ] = contextlib.nullcontext,
@@ -150,6 +157,7 @@ def run_plan(
     Args:
         display: opens the view of the sweep, given the plan and the forecast seconds by key.
         say: prints one line for people.
+        command: that was typed, without secrets; it is stored.
         notify: opens what tells others, around the view.
 
     Raises:
@@ -164,7 +172,8 @@ def run_plan(
             say(store.moved)
         for key, what in store.reconciled.items():
             say(f"run {key} had been cut short: {what}")
-        store.begin_sweep(plan)
+        store.begin_sweep(plan, command)
+        swept = store.swept
         known = measured(store)
         expected = forecast(
             plan,
@@ -189,11 +198,14 @@ def run_plan(
         for key in store.settle():
             if key in plan.by_key:
                 result.failed[key] = Failure("error", GONE)
-        table = table_of(plan, store)
-        folder = write_table(store, table, plan)
         finished = store.finished()
-        store.end_sweep(complete=all(run.key in finished for run in plan.runs))
-    return Outcome(result, table, folder)
+        complete = all(run.key in finished for run in swept.runs)
+        store.note_end(complete=complete)
+        table = table_of(swept, store)
+        folder = write_table(store, table, swept)
+        store.end_sweep(complete=complete)
+        shown = table if swept is plan else table_of(plan, store)
+    return Outcome(result, shown, folder, swept)
 
 
 def _budget(
@@ -236,6 +248,7 @@ def table_of(plan: Plan, store: "Store | None") -> "Table":
     """Return the table of a plan as far as its runs are stored."""
     from orchestrator.report.cells import make_table
     from orchestrator.report.images import read_images
+    from orchestrator.report.made import made_of
 
     finished = store.finished() if store else {}
     failures = store.failures() if store else {}
@@ -246,7 +259,14 @@ def table_of(plan: Plan, store: "Store | None") -> "Table":
         {key: run.metrics for key, run in finished.items()},
         {key: str(failure) for key, failure in failures.items()},
         {key: counts for key, counts in images.items() if counts is not None},
+        made_of(plan, description_of(plan, store)),
     )
+
+
+def description_of(plan: Plan, store: "Store | None") -> "Description | None":
+    """Return what was written down of the stored sweep that a plan is, or is a part of."""
+    key = store.sweeps.of_plan(plan) if store else None
+    return store.sweeps.description(key) if store and key else None
 
 
 def write_table(store: "Store", table: "Table", plan: Plan) -> Path:
@@ -255,8 +275,11 @@ def write_table(store: "Store", table: "Table", plan: Plan) -> Path:
     from orchestrator.report.evidence import gather
     from orchestrator.report.markdown import render
     from orchestrator.report.records import to_records
+    from orchestrator.sweep_records import TABLE_FOLDER
 
     evidence = gather(plan, store)
     return store.write_table(
-        lambda folder: write_report(table, folder, evidence), to_records(table), render(table)
+        lambda folder: write_report(table, folder, evidence, links=f"{TABLE_FOLDER}/"),
+        to_records(table),
+        render(table, short=True),
     )

@@ -7,7 +7,7 @@ Ours are named (`paper`, `demo`, `smoke`); any other is a path to a `.toml` file
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.checking import Place, check, find_file, merge, read_toml
+from orchestrator.checking import Place, check, find_file, merge, parse_toml, read_text
 from orchestrator.settings import DEFAULTS, Layer, Settings, layer
 
 FOLDER = Path(__file__).parent / "scales"
@@ -24,6 +24,8 @@ class Scale:
     name: str
     title: str
     layer: Layer
+    text: str = ""
+    """Content of its file."""
 
 
 def scale_names() -> tuple[str, ...]:
@@ -41,8 +43,20 @@ def load_scale(name: str, *, beside: Path | None = None) -> Scale:
         InputError: if there is no such scale, or its file is wrong; the message says where.
     """
     path = find_file(name, FOLDER, kind="scale", beside=beside)
-    raw = read_toml(path, what="scale")
+    return scale_of(read_text(path, what="scale"), path)
+
+
+def scale_of(text: str, path: Path) -> Scale:
+    """Return the scale that a file with this text is.
+
+    Args:
+        path: of the file, which need not be there any more.
+
+    Raises:
+        InputError: if the text is wrong; the message says where.
+    """
+    raw = parse_toml(text, path, what="scale")
     place = Place(path.name if path.parent == FOLDER else str(path))
     file = check(_ScaleFile, merge(DEFAULTS, raw), place)
     tree = {key: value for key, value in raw.items() if key != "title"}
-    return Scale(path.stem, file.title or path.stem, layer(place, tree))
+    return Scale(path.stem, file.title or path.stem, layer(place, tree), text)

@@ -132,7 +132,7 @@ def set_layer(flags: Sequence[str]) -> Layer:
             raise InputError(f"--set takes path.to.field=value, got `{flag}`")
         if path not in known:
             raise UnknownNameError("setting", path, known, where=str(place))
-        one = _nested(path.split("."), _value(text))
+        one = _nested(path.split("."), value_of(text))
         layer(place, one)
         tree = merge(tree, one)
     return Layer(Place("--set", is_file=False), tree)
@@ -150,25 +150,25 @@ def setting_paths(model: type[BaseModel], prefix: str = "") -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _defaults(model: BaseModel) -> Tree:
+def tree_of(model: BaseModel) -> Tree:
     """Return the fields of a value that a user can write, as a tree."""
     values = {name: getattr(model, name) for name in keys_of(type(model))}
     return {
-        name: _defaults(value) if isinstance(value, BaseModel) else value
+        name: tree_of(value) if isinstance(value, BaseModel) else value
         for name, value in values.items()
     }
 
 
 # Whole, not field by field: a table that sets one field of `optimizer` keeps its other defaults,
 # which are those of this place rather than those of the optimizer.
-DEFAULTS = _defaults(Settings())
+DEFAULTS = tree_of(Settings())
 
 
 def _nested(path: Sequence[str], value: object) -> Tree:
     return {path[0]: _nested(path[1:], value) if len(path) > 1 else value}
 
 
-def _value(text: str) -> object:
+def value_of(text: str) -> object:
     """Return what `text` means in TOML, or the text itself: shells eat the quotes of strings."""
     try:
         return tomllib.loads(f"value = {text}")["value"]

@@ -93,7 +93,7 @@ class Specs:
             InputError: if the settings cannot work.
         """
         assert method.pretraining is not None
-        settings = self._settings(method.name, source, None)
+        settings = self.settings(method.name, source, None)
         data = self._dataset(source, settings)
         training = _without_micro_batch(settings.pretraining, method.network)
         return RunSpec(
@@ -124,7 +124,7 @@ class Specs:
         Raises:
             InputError: if the settings cannot work.
         """
-        settings = self._settings(method.name, source, target)
+        settings = self.settings(method.name, source, target)
         data = self._dataset(target, settings)
         network = self._network(method, settings)
         training: FineTuningConfig | LedmConfig = settings.fine_tuning
@@ -150,14 +150,14 @@ class Specs:
         known = all_methods()[method]
         if method not in INSTEAD_OF:
             return False
-        network = self._network(known, self._settings(method, None, None))
+        network = self._network(known, self.settings(method, None, None))
         wanted = getattr(network, "backbone", "random") == "imagenet1k"
         return wanted and self._weight_file(BACKBONES[known.network].name) is None
 
     def origin_of_weights(self, method: str) -> Origin | None:
         """Return where the ImageNet weights of a row came from; None if it has none."""
         known = all_methods()[method]
-        network = self._network(known, self._settings(method, None, None))
+        network = self._network(known, self.settings(method, None, None))
         if getattr(network, "backbone_sha256", None) is None:
             return None
         backbone = BACKBONES[known.network]
@@ -178,7 +178,8 @@ class Specs:
         found = self._weight_file(name) if name else None
         return found[0] if found else None
 
-    def _settings(self, method: str, source: str | None, target: str | None) -> Settings:
+    def settings(self, method: str, source: str | None, target: str | None) -> Settings:
+        """Return what a row of the table is set to; None leaves the layer of a source or target out."""
         at = (method, source, target)
         if at not in self._resolved:
             # A row from random weights is set up as the row that it stands in for.

@@ -62,6 +62,7 @@ class Status:
         """Return it for machines."""
         left = self.seconds_left
         return {
+            "sweep": self.plan.identity.name,
             "study": self.plan.study,
             "scale": self.plan.scale,
             "generated": self.plan.generated,
@@ -96,6 +97,7 @@ def status_of(plan: Plan, home: Home) -> Status:
 
         store = Store.read(home)
         if store is not None:
+            store.sweeps.require(plan, where=f"`{home.path}`")
             finished, running, failures = store.finished(), store.running(), store.failures()
             for key in states:
                 if key in finished:
@@ -121,7 +123,9 @@ def render_status(status: Status) -> Lines:
     """Return it for a terminal: counts by stage, what runs, causes of failures together."""
     plan = status.plan
     generated = ", GENERATED DATA" if plan.generated else ""
-    table = Table("", *STATES, title=f"{plan.title}, scale {plan.scale}{generated}")
+    table = Table(
+        "", *STATES, title=f"{plan.title}, scale {plan.scale}{plan.identity.varied}{generated}"
+    )
     for stage in STAGES:
         table.add_row(f"{stage}s", *map(str, status.counts(stage).values()))
     lines = [Text(_driver(status))]

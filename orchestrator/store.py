@@ -12,9 +12,8 @@ The same rule brings back a database that was lost: each published folder holds 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +27,14 @@ from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
 from orchestrator.home import Home, locked
 from orchestrator.mending import as_stored, bring_back, number_of
-from orchestrator.plan import Plan, PlannedRun
-from orchestrator.provenance import changes, provenance
+from orchestrator.plan import PlannedRun
+from orchestrator.provenance import provenance
 from orchestrator.run_folders import RunFolders
 from orchestrator.stopping import Say, StopFlag
+from orchestrator.store_groups import GroupStore
+from orchestrator.store_parts import GROUP, SUMMARY, metric, prefixed
+from orchestrator.store_sweeps import SweepStore
+from orchestrator.sweep_records import SWEEP, SWEEP_KEY
 from orchestrator.tags import ATTEMPT, KEY, KIND, PARENT
 from orchestrator.tracking_database import Known, Runs, experiment_name
 from trainables.history import Point
@@ -44,10 +47,6 @@ if TYPE_CHECKING:
 
 FAILURE, MESSAGE, SITE = "hdsweep.failure", "hdsweep.message", "hdsweep.failure_site"
 REDONE = "hdsweep.updates_redone"
-SWEEP, SUMMARY, GROUP = "hdsweep.sweep", "hdsweep.summary", "hdsweep.group"
-USES = "hdsweep.uses."  # And a step; the keys of the runs that a group needs there.
-PAGE = "report.html"
-CODE = "sources"  # Folder of a sweep's artifacts: changes since the commit, as patches.
 
 
 class StaleAttemptError(HdsweepError):
@@ -70,7 +69,7 @@ class StoredRun:
     tags: Mapping[str, str]
 
 
-class Store:
+class Store(SweepStore, GroupStore):
     """The tracking database and the artifacts of one home. Make it with `open` or `read`."""
 
     def __init__(
@@ -90,7 +89,6 @@ class Store:
         self._summaries: dict[str, Known] = {}
         self._groups: dict[str, Known] = {}
         self._logged: dict[str, set[tuple[str, int]]] = {}
-        self._sweep: str | None = None
         self.reconciled: dict[str, str] = {}
         """What was done on opening about runs that a killed driver left, by key."""
         self.moved: str | None = None
@@ -227,45 +225,6 @@ class Store:
             if (stored.artifacts / "spec.json").is_file()
         }
 
-    def tables(self) -> dict[str, Path]:
-        """Return the folders of the stored tables, by sweep: `study/scale`."""
-        folders = {
-            name: self._artifacts_of(parent.run_id) / "table"
-            for name, parent in self._parents.items()
-        }
-        return {name: folder for name, folder in folders.items() if folder.is_dir()}
-
-    def begin_sweep(self, plan: Plan) -> str:
-        """Return the MLflow run of this study at this scale, made if there is none yet."""
-        name = f"{plan.study}/{plan.scale}"
-        labels = {**_labels_of_plan(plan), **_prefixed(provenance())}
-        known = self._parents.get(name)
-        if known is None:
-            labels |= {KIND: "sweep", SWEEP: name}
-            known = self._book.create(f"{plan.title} ({plan.scale})", labels)
-        else:
-            known = self._book.write(known, tags=labels, status="RUNNING")
-        self._sweep, self._parents[name] = name, known
-        self._keep_changes(known.run_id)
-        self._nest(known, plan)
-        return known.run_id
-
-    def diffs(self) -> dict[str, str]:
-        """Return the changes since their commit that sweeps were made with, by their hash."""
-        folders = (self._artifacts_of(parent.run_id) / CODE for parent in self._parents.values())
-        return {
-            path.stem: path.read_text(errors="replace", encoding="utf-8")
-            for folder in folders
-            for path in sorted(folder.glob("*.patch"))
-        }
-
-    def _keep_changes(self, run_id: str) -> None:
-        """Keep what differs from the commit: without it, the commit does not tell the code."""
-        if changes():
-            folder = self._artifacts_of(run_id) / CODE
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{provenance()['changes']}.patch").write_text(changes(), encoding="utf-8")
-
     def start(self, run: PlannedRun, *, parent: str | None = None) -> Attempt:
         """Record a new attempt at a run, durably, and return where its worker is to write.
 
@@ -274,14 +233,14 @@ class Store:
         """
         known = self._runs.get(run.key)
         number = 1 + max(self._numbers_used(run.key, known), default=0)
-        labels = {ATTEMPT: str(number), **_prefixed(provenance())}
+        labels = {ATTEMPT: str(number), **prefixed(provenance())}
         if known is None:
             labels |= _labels(run)
             if parent is None and self._sweep is not None:
                 parent = self._parents[self._sweep].run_id
             if parent is not None:
                 labels[PARENT] = parent
-            known = self._book.create(run.label, labels)
+            known = self._book.create(run.name, labels)
         else:
             known = self._book.write(known, tags=labels, status="RUNNING")
         self._runs[run.key] = known
@@ -388,125 +347,13 @@ class Store:
         """Return where the artifacts of a run lie now."""
         return self._published(key)
 
-    def write_table(
-        self, files: Callable[[Path], object], rows: Sequence[Mapping[str, Any]], note: str
-    ) -> Path:
-        """Store the table of the current sweep: its files, MLflow's own table, and the summaries.
-
-        Args:
-            files: writes the files into the folder it is given.
-            rows: one record per cell, as in the JSON report.
-            note: Markdown that the UI shows with the sweep.
-        """
-        root = self._artifacts_of(self._parent().run_id)
-        folder = root / "table"
-        folder.mkdir(parents=True, exist_ok=True)
-        files(folder)
-        if (folder / PAGE).is_file():
-            # On top of the sweep's artifacts, where whoever opens them looks first.
-            (folder / PAGE).replace(root / PAGE)
-        columns = ["method", "target", "metric", "mean", "std", "n"]
-        shown = [{**row, "target": row["dataset"]} for row in rows]
-        content = {"columns": columns, "data": [[row[c] for c in columns] for row in shown]}
-        (folder / "cells.json").write_text(json.dumps(content), encoding="utf-8")
-        listed = json.dumps([{"path": "table/cells.json", "type": "table"}])
-        tags = {"mlflow.loggedArtifacts": listed, "mlflow.note.content": note[:LONGEST_TAG]}
-        self._write_to_sweep(tags=tags)
-        for row in rows:
-            self._summarise(row)
-        # Where it is now: somebody may have deleted the sweep's run for good in the meantime.
-        return self._artifacts_of(self._parent().run_id) / "table"
-
-    def end_sweep(self, *, complete: bool) -> None:
-        """Mark the sweep as finished, or as interrupted with runs left to do."""
-        self._write_to_sweep(status="FINISHED" if complete else "FAILED")
-
-    def begin_group(
-        self,
-        name: str,
-        title: str,
-        tags: Mapping[str, str],
-        *,
-        parent: str | None = None,
-        params: Mapping[str, float] | None = None,
-    ) -> str:
-        """Return the MLflow run that stands for several others, made if there is none yet.
-
-        Args:
-            name: its own in this home, such as that of a search.
-            params: written once, when it is made.
-        """
-        known = self._groups.get(name)
-        labels = {**tags, **_prefixed(provenance())}
-        if known is None:
-            labels |= {KIND: "group", GROUP: name, **({PARENT: parent} if parent else {})}
-            known = self._book.create(title, labels)
-        elif known.status != "RUNNING":
-            known = self._book.write(known, tags=labels, status="RUNNING")
-        if params and not known.has_params:
-            # Of a group that is there too: a driver may have been killed in between.
-            known = self._book.write(known, params=params)
-        self._groups[name] = known.now(tags=labels)
-        return known.run_id
-
-    def group_run(self, name: str) -> str:
-        """Return the id of the MLflow run of a group."""
-        return self._groups[name].run_id
-
-    def below_group(self, name: str) -> list[str]:
-        """Return the keys of the finished runs that a group is made of; none without it.
-
-        Those nested under it, and those that it shares with other groups.
-        """
-        known = self._groups.get(name)
-        if known is None:
-            return []
-        shared = " ".join(v for tag, v in known.tags.items() if tag.startswith(USES)).split()
-        return [
-            key
-            for key, run in self._runs.items()
-            if run.status == "FINISHED" and (key in shared or run.tags.get(PARENT) == known.run_id)
-        ]
-
-    def group_has_ended(self, name: str) -> bool:
-        """Whether a group is stored and not running."""
-        known = self._groups.get(name)
-        return known is not None and known.status not in ("RUNNING", "KILLED")
-
-    def folder_of_group(self, name: str) -> Path:
-        """Return the folder of a group's artifacts, made if it is not there."""
-        folder = self._artifacts_of(self._groups[name].run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def note_use(self, name: str, keys: Sequence[str], *, step: int) -> None:
-        """Note which runs a group needs at a step: one run may serve several groups."""
-        self._write(self._groups, name, tags={f"{USES}{step}": " ".join(keys)})
-
-    def log_to_group(self, name: str, metrics: Mapping[str, float], *, step: int) -> None:
-        """Log values of a group; a name and step that was logged before is left as it is."""
-        known = self._groups[name]
-        logged = self._logged.setdefault(name, set())
-        now = time.time_ns() // 1_000_000
-        fresh = [n for n in metrics if (n, step) not in logged]
-        if known.metrics and not logged:
-            logged |= self._book.history(known)
-            fresh = [n for n in metrics if (n, step) not in logged]
-        values = [_metric(n, metrics[n], now, step) for n in fresh]
-        self._write(self._groups, name, metrics=values)
-        logged |= {(n, step) for n in fresh}
-
-    def end_group(self, name: str, status: str, tags: Mapping[str, str]) -> None:
-        """Mark a group as ended."""
-        self._write(self._groups, name, tags=tags, status=status)
-
     def _keep(self, run: Known) -> None:
         """Keep a run under its name; one whose tags somebody spoilt has none, and is left alone."""
         kind, tags = run.tags.get(KIND), run.tags
         if kind == "run" and KEY in tags:
             self._keep_run(run)
         elif kind == "sweep" and SWEEP in tags:
-            self._parents[tags[SWEEP]] = run
+            self._parents[tags.get(SWEEP_KEY, tags[SWEEP])] = run
         elif kind == "summary" and SUMMARY in tags:
             self._summaries[tags[SUMMARY]] = run
         elif kind == "group" and GROUP in tags:
@@ -526,10 +373,6 @@ class Store:
             self._book.delete(run)
         self._twice.clear()
 
-    def _parent(self) -> Known:
-        assert self._sweep is not None, "no sweep was begun"
-        return self._parents[self._sweep]
-
     def _bring_back(self, found: Runs) -> None:
         kept = (self._parents, self._groups, self._runs, self._summaries)
         bring_back(found, kept, self._book, self._tell)
@@ -537,8 +380,10 @@ class Store:
             key = self._without_values.pop()
             if self.is_whole(key):
                 folder = self.folder_of(key)
-                self._log_params(key, json.loads((folder / "spec.json").read_text()))
-                self._record(key, json.loads((folder / RESULT).read_text()))
+                self._log_params(
+                    key, json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+                )
+                self._record(key, json.loads((folder / RESULT).read_text(encoding="utf-8")))
 
     def _replaced(self, before: Known, now: Known) -> None:
         """Let all that belonged to a run belong to the one that was made in its place."""
@@ -552,22 +397,6 @@ class Store:
             for name, known in list(where.items()):
                 if known.tags.get(PARENT) == before.run_id:
                     self._write(where, name, tags={PARENT: now.run_id})
-
-    def _nest(self, sweep: Known, plan: Plan) -> None:
-        """Put runs of a plan below its sweep that lie below none, since somebody deleted that."""
-        above = {known.run_id for known in (*self._parents.values(), *self._groups.values())}
-        for run in plan.runs:
-            known = self._runs.get(run.key)
-            if known is not None and known.tags.get(PARENT, sweep.run_id) not in above:
-                self._write(self._runs, run.key, tags={PARENT: sweep.run_id})
-
-    def _write(self, where: dict[str, Known], name: str, **what: Any) -> None:
-        """Write to the MLflow run that is kept under a name, and keep what it is then."""
-        where[name] = self._book.write(where[name], **what)
-
-    def _write_to_sweep(self, **what: Any) -> None:
-        assert self._sweep is not None, "no sweep was begun"
-        self._write(self._parents, self._sweep, **what)
 
     def _log_params(self, key: str, spec: Mapping[str, Any]) -> None:
         """Write the parameters of a run, unless a driver killed since has."""
@@ -591,22 +420,18 @@ class Store:
         known = self._runs[key]
         return self._folders.attempt(key, number_of(known), known.run_id)
 
-    def _artifacts_of(self, run_id: str) -> Path:
-        return self._folders.artifacts_of(run_id)
-
     def _published(self, key: str) -> Path:
         return self._artifacts_of(self._runs[key].run_id)
 
     def _publish(self, key: str, attempt: Attempt) -> None:
         """Move an attempt's folder to where MLflow looks; atomic, and safe to be cut short."""
         known = self._runs[key]
-        parents = {parent.run_id: parent for parent in self._parents.values()}
-        parent = parents.get(known.tags.get(PARENT, ""))
+        above = known.tags.get(PARENT)
         content = {
             "name": known.name,
             "labels": {k: v for k, v in known.tags.items() if k.startswith("hdsweep.")},
-            "sweep": parent.tags[SWEEP] if parent else None,
-            "sweep_name": parent.name if parent else None,
+            **self._sweep_of(above),
+            "group": next((n for n, g in self._groups.items() if g.run_id == above), None),
             "started_ms": known.started_ms,
         }
         self._folders.publish(attempt, self._published(key), content)
@@ -619,7 +444,7 @@ class Store:
         step = result["updates"]
         points = [Point(name, step, value, ended_ms) for name, value in final.items()]
         history = sorted((Point(*row) for row in result["history"]), key=lambda p: p.step)
-        tags = _prefixed(result["environment"])
+        tags = prefixed(result["environment"])
         last = {point.name: point.value for point in history} | final
         fresh = self._fresh(key, [*points, *history])
         self._write(
@@ -656,8 +481,12 @@ class Store:
         above = (*self._parents.values(), *self._summaries.values(), *self._groups.values())
         kept = [*self._runs.values(), *above]
         known = {run.run_id for run in kept} | self._deleted
-        adopted = (self._adopt(folder) for folder in self._folders.unknown(known))
-        return [key for key in adopted if key is not None]
+        unknown = self._folders.unknown(known)
+        self._adopt_sweeps(unknown)
+        self._adopt_groups(unknown)
+        adopted = [key for folder in unknown if (key := self._adopt(folder)) is not None]
+        self._adopt_tables(unknown)
+        return adopted
 
     def _adopt(self, folder: Path) -> str | None:
         """Make a published folder that of its run; return the key, or None if it is not whole."""
@@ -674,15 +503,13 @@ class Store:
         if known is None:
             labels = dict(content["labels"])
             if sweep is not None:
-                if sweep not in self._parents:
-                    tags = {KIND: "sweep", SWEEP: sweep}
-                    self._parents[sweep] = self._book.create(content["sweep_name"], tags)
-                labels[PARENT] = self._parents[sweep].run_id
+                named = content["sweep_name"], content.get("sweep_labels", {})
+                labels[PARENT] = self._sweep_for(sweep, *named)
+            elif content.get("group") in self._groups:
+                labels[PARENT] = self._groups[content["group"]].run_id
             self._runs[key] = self._book.create(name, labels, content.get("started_ms"))
         self._log_params(key, spec)
-        self._folders.move(folder, self._published(key))
-        with suppress(OSError):
-            folder.parent.rmdir()
+        self._move_artifacts(folder, self._runs[key])
         self._record(key, result)
         return key
 
@@ -693,7 +520,7 @@ class Store:
         for point in points:
             if (point.name, point.step) not in known:
                 known.add((point.name, point.step))
-                fresh.append(_metric(point.name, point.value, point.time_ms, point.step))
+                fresh.append(metric(point.name, point.value, point.time_ms, point.step))
         return fresh
 
     def _known_points(self, key: str) -> set[tuple[str, int]]:
@@ -702,36 +529,10 @@ class Store:
             self._logged[key] = self._book.history(self._runs[key])
         return self._logged[key]
 
-    def _summarise(self, row: Mapping[str, Any]) -> None:
-        """Keep one MLflow run per row and target of the table, so that the UI can compare them."""
-        parent = self._parent()
-        cell = f"{row['method']}/{row['target']}"
-        name = f"{parent.tags[SWEEP]}/{cell}"
-        values = {k: float(row[k]) for k in ("mean", "std", "n") if row[k] is not None}
-        known = self._summaries.get(name)
-        if known is None:
-            tags = {KIND: "summary", SUMMARY: name, PARENT: parent.run_id}
-            tags |= {f"hdsweep.{k}": str(row[k]) for k in ("method", "target", "metric")}
-            known = self._book.create(f"{row['method']}/{row['dataset']} (mean)", tags)
-        metrics: list[Metric] = []
-        if values != known.metrics:
-            now = time.time_ns() // 1_000_000
-            metrics = [_metric(k, v, now, int(row["n"])) for k, v in values.items()]
-        elif known.status == "FINISHED":
-            return
-        self._summaries[name] = self._book.write(
-            known, metrics=metrics, last=values, status="FINISHED"
-        )
 
-
-def _metric(name: str, value: float, time_ms: int, step: int) -> Metric:
-    from mlflow.entities import Metric
-
-    return Metric(name, value, time_ms, step)
-
-
-def rebuild(home: Home, tracking_uri: str | None = None) -> int:
-    """Make the tracking database anew from the published artifacts; return how many runs it has.
+@contextmanager
+def rebuilt(home: Home, tracking_uri: str | None = None) -> Iterator[Store]:
+    """Make the tracking database anew from the published artifacts, and open the store for writing.
 
     The old database, if there is one, is kept beside the new one.
 
@@ -747,7 +548,7 @@ def rebuild(home: Home, tracking_uri: str | None = None) -> int:
         tracking_server.move(home, tracking_uri)
         tracking.set_aside(home)
         with Store._unlocked(home) as store:
-            return len(store.finished())
+            yield store
 
 
 def _labels(run: PlannedRun) -> dict[str, str]:
@@ -769,20 +570,3 @@ def _labels(run: PlannedRun) -> dict[str, str]:
     if run.target:
         labels["hdsweep.target"] = run.target
     return labels
-
-
-def _labels_of_plan(plan: Plan) -> dict[str, str]:
-    labels = {
-        "mlflow.source.name": f"hdsweep run {plan.study} --scale {plan.scale}",
-        "mlflow.source.type": "LOCAL",
-        "hdsweep.generated": str(plan.generated).lower(),
-        "hdsweep.planned": str(len(plan.runs)),
-        "hdsweep.comparable": str(plan.comparable).lower(),
-    }
-    if plan.generated:
-        labels["mlflow.note.content"] = "Generated data: nothing here is a result on real images."
-    return labels
-
-
-def _prefixed(values: Mapping[str, object]) -> dict[str, str]:
-    return {f"hdsweep.{name}": str(value)[:LONGEST_TAG] for name, value in values.items()}

@@ -21,13 +21,13 @@ pretraining.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from orchestrator.checking import Place, Tree, check, find_file, read_toml
+from orchestrator.checking import Place, Tree, check, find_file, parse_toml, read_text
 from orchestrator.errors import InputError, UnknownNameError
 from orchestrator.scale import scale_names
 from orchestrator.selection import method_names, refuse_repeated, split_names
@@ -107,6 +107,10 @@ class Study:
     by_source: Mapping[str, Layer]
     by_target: Mapping[str, Layer]
     by_method: Mapping[str, Layer]
+    text: str = ""
+    """Content of its file."""
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    """What was taken from searches, by who takes it and which setting: `isic2018.pretraining.mask_weight`."""
 
     def layers(self, *, method: str, source: str | None, target: str | None) -> list[Layer]:
         """Return the study's layers for one run, the most particular last."""
@@ -134,7 +138,20 @@ def load_study(name: str, home: Path | None = None) -> Study:
             what and where, and what would be right.
     """
     path = find_file(name, FOLDER, kind="study")
-    raw = read_toml(path, what="study")
+    return study_of(read_text(path, what="study"), path, home)
+
+
+def study_of(text: str, path: Path, home: Path | None = None) -> Study:
+    """Return the study that a file with this text is.
+
+    Args:
+        path: of the file, which need not be there any more; method files are looked for beside it.
+        home: folder whose imported datasets a study may name.
+
+    Raises:
+        InputError: if anything in the text is wrong.
+    """
+    raw = parse_toml(text, path, what="study")
     place = Place(path.name if path.parent == FOLDER else str(path))
     file = check(_StudyFile, raw, place)
     _add_methods(file, path, place)
@@ -169,6 +186,7 @@ def load_study(name: str, home: Path | None = None) -> Study:
             for name, table in _tables(raw, "targets").items()
         },
         by_method=overrides,
+        text=text,
     )
     _refuse_missing_pretrainings(study, place)
     return study

@@ -1,5 +1,6 @@
 """The command line in a process of its own, as a user calls it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,3 +26,10 @@ def hdsweep(*arguments, home=None, exit_code=0, **environment):
     )
     assert done.returncode == exit_code, done.stdout[-1000:] + done.stderr[-3000:]
     return done.stdout, done.stderr
+
+
+def outcome(text):
+    """Return a table in JSON without what is of one time alone: command, date, wall time."""
+    document = json.loads(text)
+    assert document["made"]["command"]
+    return {name: value for name, value in document.items() if name != "made"}

@@ -44,3 +44,14 @@ def committed(home, plan, run):
 def metric_history(store, key, name):
     run_id = store.finished()[key].run_id
     return [(m.step, m.value) for m in store._client.get_metric_history(run_id, name)]
+
+
+def commit_made_up(store, plan):
+    """Store what is missing of a plan, with a number for each run that only its key decides."""
+    for run in plan.runs:
+        if run.key not in store.finished():
+            number = 50 + int(run.key[:4], 16) / 0xFFFF * 50
+            metrics = {"final_loss": 0.5} if run.pretraining else {"test_jaccard": number}
+            attempt = store.start(run)
+            fill(attempt, metrics=metrics, spec=run.spec.model_dump_json())
+            store.commit(run.key, attempt)

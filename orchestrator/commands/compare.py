@@ -12,7 +12,7 @@ from orchestrator.commands.common import (
     print_rich,
 )
 
-WHICH = "A home folder with one sweep, STUDY/SCALE of --home, or HOME:STUDY/SCALE."
+WHICH = "A home with one sweep, a sweep of --home (STUDY/SCALE and what was set), or HOME:SWEEP."
 
 
 def compare(

@@ -2,8 +2,9 @@
 
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,17 +15,25 @@ from orchestrator.commands.common import (
     ScaleOption,
     print_json,
     put,
+    say,
 )
 from orchestrator.errors import InputError
 from orchestrator.home import Home
 from orchestrator.private_folder import private_folder
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.reproduce import Reproduced
 
 
 def reproduce(
     what: Annotated[
         str, typer.Argument(help="A run's key, a cell (hybrid_ft/ph2/1), or a trial (SEARCH/3).")
     ],
-    study: Annotated[str, typer.Option(help="Study that a cell is looked for in.")] = "table2",
+    study: Annotated[
+        str | None,
+        typer.Option(help="Study or stored sweep that a cell is looked for in; all by default."),
+    ] = None,
     scale: ScaleOption = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train its pretraining again too.")
@@ -40,7 +49,7 @@ def reproduce(
     # As the workers of a sweep have it; read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from orchestrator.plan import load_plan
+    from orchestrator.asked import plans_of_cell
     from orchestrator.reproduce import keys_of, made_of
     from orchestrator.reproduce import reproduce as train_again
     from orchestrator.store import Store
@@ -49,29 +58,52 @@ def reproduce(
     store = Store.read(opened)
     if store is None:
         raise InputError(f"nothing is stored in `{opened.path}`")
-    cell = what.count("/") == 2
-    plan = load_plan(study, scale=scale, home=opened.path) if cell else None
+    plans = plans_of_cell(store, study, scale, say) if what.count("/") == 2 else {}
+    records: list[dict[str, Any]] = []
     drifted = False
-    for key in keys_of(what, store, plan):
-        code = plan.by_key[key].code if plan is not None else None
-        made = made_of(key, store)
+    for key in keys_of(what, store, plans):
         if not as_json:
-            put(f"{key} was made of")
-            for name, value in made.items():
-                put(f"  {name}: {value}")
+            _print_made(key, made_of(key, store))
         with private_folder("reproduction", Path(tempfile.gettempdir())) as folder:
-            again = train_again(key, store, opened, folder, from_scratch=from_scratch, code=code)
-            for found in again:
+            for found in train_again(
+                key,
+                store,
+                opened,
+                folder,
+                from_scratch=from_scratch,
+                code=_code_of(key, plans),
+            ):
                 drifted |= not found.identical
                 if as_json:
-                    own = made if found.key == key else made_of(found.key, store)
-                    told = {**vars(found), "identical": found.identical, "made_of": own}
-                    print_json(told)
-                    continue
-                verdict = "bit-identical" if found.identical else "DRIFTED"
-                put(f"{found.key} {found.label}: {verdict}")
-                for name, (before, now) in found.drift.items():
-                    put(f"  {name}: stored {before}, now {now}")
-                for name, (before, now) in found.environment.items():
-                    put(f"  other {name}: stored {before}, now {now}")
+                    records.append(_record(found, made_of(found.key, store)))
+                else:
+                    for line in _lines(found):
+                        put(line)
+    if as_json:
+        print_json({"what": what, "identical": not drifted, "runs": records})
     raise typer.Exit(int(drifted))
+
+
+def _code_of(key: str, plans: Mapping[str, "Plan"]) -> Path | None:
+    """Return the folder of the user's file that defines a run's method."""
+    runs = (plan.by_key[key] for plan in plans.values() if key in plan.by_key)
+    return next((run.code for run in runs), None)
+
+
+def _print_made(key: str, made: Mapping[str, str]) -> None:
+    put(f"{key} was made of")
+    for name, value in made.items():
+        put(f"  {name}: {value}")
+
+
+def _lines(found: "Reproduced") -> Iterator[str]:
+    verdict = "bit-identical" if found.identical else "DRIFTED"
+    yield f"{found.key} {found.label}: {verdict}"
+    for name, (before, now) in found.drift.items():
+        yield f"  {name}: stored {before}, now {now}"
+    for name, (before, now) in found.environment.items():
+        yield f"  other {name}: stored {before}, now {now}"
+
+
+def _record(found: "Reproduced", made: Mapping[str, str]) -> dict[str, Any]:
+    return {**vars(found), "identical": found.identical, "made_of": made}

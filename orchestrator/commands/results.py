@@ -1,10 +1,11 @@
 """`hdsweep report`: what a study has shown so far."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.asked import asked_plan, require_home
 from orchestrator.commands.common import (
     DEFAULT_HOME,
     FromTuneOption,
@@ -25,7 +26,11 @@ from orchestrator.commands.common import (
 from orchestrator.errors import InputError
 from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home, owners_only
-from orchestrator.plan import Plan, load_plan
+from orchestrator.identity import slug
+from orchestrator.plan import Plan
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
 
 
 @nothing_collected()
@@ -58,15 +63,15 @@ def report(
     """
     from orchestrator.report import write_report
     from orchestrator.report.evidence import gather
-    from orchestrator.report.records import to_records
+    from orchestrator.report.records import to_document
     from orchestrator.running import table_of
     from orchestrator.store import Store
 
     opened = Home(home.expanduser().absolute())
-    planned = load_plan(
+    planned = asked_plan(
         study,
+        opened.path,
         scale=scale,
-        home=opened.path,
         methods=methods,
         targets=targets,
         seeds=seeds,
@@ -74,10 +79,13 @@ def report(
         allow_random_backbone=random_backbone,
         from_tune=from_tune,
     )
+    require_home(opened)
     store = Store.read(opened)
+    if store is not None:
+        store.sweeps.require(planned, where=f"`{opened.path}`")
     table = table_of(planned, store)
     if out is not None or (store is not None and not as_json):
-        folder = out or _own_folder(opened, planned)
+        folder = out or _own_folder(opened, planned, store)
         evidence = gather(planned, store, pictures=not no_pictures)
         try:
             page, *_ = write_report(table, folder, evidence, processes=cpu_cores())
@@ -88,12 +96,19 @@ def report(
             ) from error
         say(f"report: {page}")
     if as_json:
-        print_json(to_records(table))
+        print_json(to_document(table))
     elif out is None:
         print_table(table)
 
 
-def _own_folder(home: Home, plan: Plan) -> Path:
-    """Return where in a home the report of a study lies, as private as all that is there."""
+def _own_folder(home: Home, plan: Plan, store: "Store | None") -> Path:
+    """Return where in a home the report of a sweep lies, as private as all that is there.
+
+    That of a part of a sweep lies below it, and never in its place.
+    """
     owners_only()
-    return home.path / "reports" / f"{plan.study}-{plan.scale}"
+    identity = plan.identity
+    names = store.sweeps.names() if store else {}
+    whole = slug(names.get(identity.digest, identity.whole.name)).replace("/", "-")
+    folder = home.path / "reports" / whole
+    return folder / f"subset-{slug('-'.join(identity.subset))}" if identity.subset else folder

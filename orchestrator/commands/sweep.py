@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.asked import asked_plan, require_home
 from orchestrator.commands.common import (
     DEFAULT_HOME,
     MOST_GPU_GB,
@@ -34,8 +35,9 @@ from orchestrator.commands.common import (
 from orchestrator.errors import InputError, require_one_of
 from orchestrator.failures import grouped
 from orchestrator.home import Home, open_home
+from orchestrator.invocation import typed
 from orchestrator.parts import require_parts
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan
 from orchestrator.wording import in_short, one_line
 
 if TYPE_CHECKING:
@@ -121,10 +123,10 @@ def run(
     receivers = [receiver(each) for each in notify or ()]
 
     def make(known: Path) -> Plan:
-        return load_plan(
+        return asked_plan(
             study,
+            known,
             scale=scale,
-            home=known,
             methods=methods,
             targets=targets,
             seeds=seeds,
@@ -159,6 +161,7 @@ def run(
                 SweepView(plan, seconds, gpu_gb=found.gpu_gb), progress
             ),
             say=say,
+            command=typed(),
             notify=lambda on_event: notifying(
                 receivers, plan, on_event, say, stall_s=stall_minutes * 60
             ),
@@ -170,6 +173,10 @@ def run(
         print_json(outcome.summary())
     else:
         print_table(outcome.table)
+        if outcome.swept.identity != plan.identity:
+            say(
+                f"the table is a part of `{outcome.swept.identity.name}`, which was brought up to date"
+            )
         _tell_findings(outcome, opened)
     _tell_failures(plan, outcome.result)
     raise typer.Exit(outcome.exit_code)
@@ -220,10 +227,10 @@ def plan(
     asked = None if gpus is None else AskedGpus(gpus, GPU_GB if gpu_gb is None else gpu_gb)
     if gantt is not None:
         _require_picture("--gantt", gantt)
-    planned = load_plan(
+    planned = asked_plan(
         study,
+        home.expanduser().absolute(),
         scale=scale,
-        home=home.expanduser().absolute(),
         methods=methods,
         targets=targets,
         seeds=seeds,
@@ -268,10 +275,10 @@ def status(
     from orchestrator.status import render_failed, render_status, status_of
 
     opened = Home(home.expanduser().absolute())
-    planned = load_plan(
+    planned = asked_plan(
         study,
+        opened.path,
         scale=scale,
-        home=opened.path,
         methods=methods,
         targets=targets,
         seeds=seeds,
@@ -279,6 +286,7 @@ def status(
         allow_random_backbone=random_backbone,
         from_tune=from_tune,
     )
+    require_home(opened)
     found = status_of(planned, opened)
     if as_json:
         print_json(found.to_record())

@@ -27,16 +27,20 @@ def reconcile(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the database and the folders together after a crash; `run` does so too."""
+    from orchestrator.rebuilding import rebuild as rebuild_database
     from orchestrator.store import Store
-    from orchestrator.store import rebuild as rebuild_database
     from orchestrator.tracking_server import choose
 
     opened = open_home(home)
     if rebuild:
-        count = rebuild_database(opened, tracking_uri)
-        say(f"the database was made anew from {count} stored runs")
+        made = rebuild_database(opened, tracking_uri, say)
+        say(f"the database was made anew from {made.runs} stored runs")
+        for name in made.sweeps:
+            say(f"sweep `{name}`: table, page and means derived again")
+        for name in made.searches:
+            say(f"search `{name}`: recorded again")
         if as_json:
-            print_json({"rebuilt": count})
+            print_json({"rebuilt": made.runs, "sweeps": made.sweeps, "searches": made.searches})
         return
     choose(opened, tracking_uri)
     with Store.open(opened, say) as store:

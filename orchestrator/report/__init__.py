@@ -21,13 +21,19 @@ WRITERS: Mapping[str, Callable[[Table, Path], None]] = {
 
 
 def write_report(
-    table: Table, folder: Path, evidence: "Evidence | None" = None, *, processes: int = 1
+    table: Table,
+    folder: Path,
+    evidence: "Evidence | None" = None,
+    *,
+    processes: int = 1,
+    links: str = "",
 ) -> list[Path]:
     """Write the table in every format into `folder`, and the page with its figures; return the files.
 
     Args:
         evidence: what stands behind the table; without it there are no page and no figures.
         processes: how many draw figures, as `figures.save` has it.
+        links: path to `folder` from where the page will lie.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, write in WRITERS.items():
@@ -37,6 +43,8 @@ def write_report(
         from orchestrator.report import figures, page
 
         drawn = figures.save(table, evidence, folder / FIGURES, processes=processes)
-        (folder / PAGE).write_text(page.render(table, evidence, drawn), encoding="utf-8")
+        (folder / PAGE).write_text(
+            page.render(table, evidence, drawn, links=links), encoding="utf-8"
+        )
         files = [folder / PAGE, *files, *sorted((folder / FIGURES).iterdir())]
     return files

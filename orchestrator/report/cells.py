@@ -16,6 +16,7 @@ from orchestrator.comparable import OTHER_WEIGHTS
 from orchestrator.plan import Cell as Place
 from orchestrator.plan import Plan
 from orchestrator.report.images import ImageCounts
+from orchestrator.report.made import Made
 from orchestrator.report.statistics import Highest, Scored, scored, select
 from orchestrator.report.statistics import highest as find_highest
 from orchestrator.wording import in_short, one_line
@@ -129,6 +130,8 @@ class Table:
     """The highest method of each target all of whose methods have all their seeds."""
     scored: Mapping[tuple[str, str], Scored] = field(default_factory=dict, repr=False)
     """What statistics are made of, by method and target."""
+    made: Made | None = None
+    """Sweep, command, date and settings that made it; None for a table that was made of parts."""
 
     @property
     def generated(self) -> bool:
@@ -156,6 +159,7 @@ def make_table(
     finished: Mapping[str, Mapping[str, float]],
     failures: Mapping[str, str] | None = None,
     images: Mapping[str, ImageCounts] | None = None,
+    made: Made | None = None,
 ) -> Table:
     """Return the table of a plan as far as its runs are finished.
 
@@ -163,6 +167,7 @@ def make_table(
         finished: final metrics by run key; the number is `test_<metric>`, in percent.
         failures: cause by run key.
         images: counts of the test images by run key, as far as runs left them.
+        made: what is to be said of how it was made.
     """
     failures, images = failures or {}, images or {}
     cells = {
@@ -189,7 +194,7 @@ def make_table(
         )
         for target in plan.targets
     )
-    title = f"{plan.title}, scale {plan.scale}"
+    title = f"{plan.title}, scale {plan.scale}{plan.identity.varied}"
     return Table(
         title=f"{title} ({GENERATED})" if plan.generated else title,
         columns=columns,
@@ -200,6 +205,7 @@ def make_table(
         paper=plan.paper,
         highest=tops,
         scored=statistics,
+        made=made,
     )
 
 

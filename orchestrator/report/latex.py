@@ -4,8 +4,10 @@ import unicodedata
 from pathlib import Path
 
 from orchestrator.report.cells import Cell, Table, method_title
+from orchestrator.report.made import DATA_FILES, Made
 from orchestrator.report.markdown import published_text
 from orchestrator.report.verdicts import RULE, verdict
+from orchestrator.wording import one_line
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -42,7 +44,8 @@ def write(table: Table, path: Path) -> None:
 
 def render(table: Table) -> str:
     """Return a document of its own with the table, its notes and the published numbers."""
-    lines = [r"\documentclass{article}", r"\usepackage{booktabs}"]
+    lines = _comments(table.made) if table.made else []
+    lines += [r"\documentclass{article}", r"\usepackage{booktabs}"]
     lines += [r"\usepackage[a4paper,margin=2cm]{geometry}", r"\begin{document}"]
     # Five columns of `mean ± std` fit the page at this size.
     lines += [r"\begin{table}\centering\footnotesize\setlength{\tabcolsep}{4pt}"]
@@ -68,6 +71,16 @@ def _published(table: Table) -> list[str]:
         if any(cell.published for cell in table.row(method))
     ]
     return [r"\midrule", _line(["as published", *[""] * len(table.columns)]), *rows]
+
+
+def _comments(made: Made) -> list[str]:
+    """Return what made the table, as comments."""
+    said = [made.differs(), made.how(), f"data: {', '.join(DATA_FILES)}"]
+    said += [*(f"not as in the paper: {each}" for each in made.from_paper)]
+    said += ["", "All settings:", *made.setting_lines()]
+    said += ["", f"Study {made.identity.study}:", *made.study_text.splitlines()]
+    said += ["", f"Scale {made.identity.scale}:", *made.scale_text.splitlines()]
+    return [f"% {one_line(each)}".rstrip() for each in said]
 
 
 def escaped(text: str) -> str:

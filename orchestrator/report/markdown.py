@@ -1,8 +1,10 @@
 """The table in Markdown, ours above the published one."""
 
+import re
 from pathlib import Path
 
 from orchestrator.report.cells import Cell, Published, Table, method_title
+from orchestrator.report.made import DATA_FILES, Made
 from orchestrator.report.verdicts import RULE, verdict
 
 
@@ -11,8 +13,12 @@ def write(table: Table, path: Path) -> None:
     path.write_text(render(table), encoding="utf-8")
 
 
-def render(table: Table) -> str:
-    """Return the table as GitHub-flavoured Markdown."""
+def render(table: Table, *, short: bool = False) -> str:
+    """Return the table as GitHub-flavoured Markdown.
+
+    Args:
+        short: name what made it in a line or two, and leave all settings and the study file out.
+    """
     titles = [column.title for column in table.columns]
     parts = [f"## {table.title}", _grid(["method", *titles], _ours(table))]
     parts.append("\n".join(f"- {note}" for note in table.notes))
@@ -22,7 +28,30 @@ def render(table: Table) -> str:
         said = "for comparison" if table.comparable else "beside it, not for comparison"
         parts += [f"### As published ({said})", _grid(["method", *names], published)]
         parts += [f"- {RULE}"] if table.comparable else []
+    parts += _made(table.made, short=short) if table.made else []
     return "\n\n".join(parts) + "\n"
+
+
+def _made(made: Made, *, short: bool) -> list[str]:
+    """Return what made the table; all settings and the study's text folded."""
+    said = f"- {made.differs()}\n- {made.how()}"
+    if short:
+        return [f"{said}\n- all settings and the study: `report.html`, `table/table.json`"]
+    every = "\n".join(made.setting_lines())
+    links = ", ".join(f"[{name}]({name})" for name in DATA_FILES)
+    folds = [
+        ("All settings", every, ""),
+        (f"Study {made.identity.study}", made.study_text, "toml"),
+    ]
+    folds += [(f"Scale {made.identity.scale}", made.scale_text, "toml")]
+    if made.from_paper:
+        folds.insert(0, ("What is not as in the paper", "\n".join(made.from_paper), ""))
+    return [f"{said}\n- data: {links}", *(_fold(*each) for each in folds)]
+
+
+def _fold(title: str, text: str, language: str) -> str:
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"<details><summary>{title}</summary>\n\n{fence}{language}\n{text.rstrip()}\n{fence}\n\n</details>"
 
 
 def published_text(cell: Cell) -> str:

@@ -19,6 +19,7 @@ from orchestrator.report.claims import check_claims
 from orchestrator.report.evidence import Done, Evidence
 from orchestrator.report.figures import BASELINES, INK, PALE, gains_of, ranks_of
 from orchestrator.report.findings import in_a_sentence, not_told
+from orchestrator.report.made import DATA_FILES
 from orchestrator.report.markdown import published_text
 from orchestrator.report.statistics import least_sign_test_p
 from orchestrator.report.verdicts import RULE, verdict
@@ -42,11 +43,14 @@ CAPTIONS = {
 }
 
 
-def render(table: Table, evidence: Evidence, figures: Mapping[str, str]) -> str:
+def render(
+    table: Table, evidence: Evidence, figures: Mapping[str, str], *, links: str = ""
+) -> str:
     """Return the page.
 
     Args:
         figures: SVG by name, as `figures.svg` returns it.
+        links: path from the page to the files of the table, ending in a slash if there is any.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -81,6 +85,8 @@ def render(table: Table, evidence: Evidence, figures: Mapping[str, str]) -> str:
         "samples": samples(evidence),
         "diffs": {name: diff[:LONGEST_DIFF] for name, diff in evidence.diffs.items()},
         "longest_diff": LONGEST_DIFF,
+        "made": table.made,
+        "files": {name: f"{links}{name}" for name in ("table.md", "table.tex", *DATA_FILES)},
     }
     return environment.get_template("page.html.j2").render(values)
 

@@ -1,7 +1,7 @@
 """The table for machines: one record per cell in JSON, one row per cell and seed otherwise.
 
-Nothing in it depends on when or where the runs ran, so that two sweeps of the same study give the
-same bytes.
+Nothing in it but the field `made` of the JSON, and what describes the other two, depends on when or where
+the runs ran, so that two sweeps of the same study give the same bytes.
 """
 
 import csv
@@ -12,7 +12,9 @@ from typing import Any
 from orchestrator.report.cells import Cell, Table
 from orchestrator.report.verdicts import verdict
 
+SCHEMA, VERSION = "hdsweep.table", 1
 COLUMNS: dict[str, type] = {
+    "sweep": str,
     "method": str,
     "target": str,
     "dataset": str,
@@ -40,29 +42,65 @@ def to_records(table: Table) -> list[dict[str, Any]]:
 
 
 def write_json(table: Table, path: Path) -> None:
-    """Write the records and the notes."""
-    content = {"title": table.title, "cells": to_records(table), "notes": list(table.notes)}
-    path.write_text(
-        json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    """Write the document, see `to_document`."""
+    path.write_text(_json(to_document(table)), encoding="utf-8")
+
+
+def to_document(table: Table) -> dict[str, Any]:
+    """Return the table as one JSON document: what it is, its cells, its notes, what made it."""
+    made = table.made
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "title": table.title,
+        "generated": table.generated,
+        "comparable": table.comparable,
+        **(made.constant() if made else {}),
+        "made": made.particular() if made else None,
+        "cells": to_records(table),
+        "notes": list(table.notes),
+    }
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """Write one row per cell and seed; a missing value is empty."""
+    """Write one row per cell and seed, a missing value empty, and what made them beside it.
+
+    That is `<name>-metadata.json`, where readers of "CSV on the Web" look for it: a comment in the file itself
+    would stop the others.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
         writer.writeheader()
         writer.writerows(_long(table))
+    kinds = {str: "string", int: "integer", float: "number", bool: "boolean"}
+    columns = [{"name": name, "datatype": kinds[kind]} for name, kind in COLUMNS.items()]
+    described = {
+        "@context": "http://www.w3.org/ns/csvw",
+        "url": path.name,
+        "tableSchema": {"columns": columns},
+        "notes": [_description(table)],
+    }
+    path.with_name(f"{path.name}-metadata.json").write_text(_json(described), encoding="utf-8")
+
+
+def _description(table: Table) -> dict[str, Any]:
+    """Return the document without its cells."""
+    return {name: value for name, value in to_document(table).items() if name != "cells"}
 
 
 def write_parquet(table: Table, path: Path) -> None:
-    """Write the same rows as the CSV file."""
+    """Write the same rows as the CSV file; what made them is the schema's metadata `hdsweep`, as JSON."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     # Stated, not inferred: a table without any value has the same columns as a full one.
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    schema = schema.with_metadata({"hdsweep": _json(_description(table))})
     pq.write_table(pa.Table.from_pylist(_long(table), schema=schema), path)
 
 
@@ -91,7 +129,7 @@ def _record(cell: Cell) -> dict[str, Any]:
 
 def _long(table: Table) -> list[dict[str, Any]]:
     return [
-        _row(cell, seed)
+        {"sweep": table.made.identity.name if table.made else None, **_row(cell, seed)}
         for method in table.methods
         for cell in table.row(method)
         for seed in sorted({*cell.values, *cell.missing})

@@ -29,7 +29,8 @@ class _Fitting:
 def render(table: Table) -> Group:
     """Return the table, with the published numbers dimmed below ours if they may be compared."""
     grid = _Fitting(_grid(table, tight=False), _grid(table, tight=True))
-    return Group(grid, *(Text(note, style="dim") for note in table.notes))
+    made = () if table.made is None else (table.made.differs(), table.made.how())
+    return Group(grid, *(Text(note, style="dim") for note in (*table.notes, *made)))
 
 
 def _grid(table: Table, *, tight: bool) -> RichTable:

@@ -41,23 +41,35 @@ def with_tuned(study: Study, home: Path | None, name: str) -> tuple[Study, str]:
     Raises:
         InputError: if there is no such search, it found nothing, or its source is not the study's.
     """
-    answer = _read(home, name)
+    return with_answer(study, name, read_answer(home, name))
+
+
+def with_answer(study: Study, name: str, answer: Mapping[str, Any]) -> tuple[Study, str]:
+    """Return the study with the answer of a search, and a sentence about it.
+
+    Raises:
+        InputError: if the source of the search is not the study's.
+    """
     source = str(answer["source"])
     if source not in study.by_source:
         raise InputError(f"the search `{name}` is on {source}, no source of study `{study.name}`")
     by_source, by_method = dict(study.by_source), dict(study.by_method)
+    tuned = dict(study.tuned)
     place = Place(f"--from-tune {name}", is_file=False)
     for path, value in answer["settings"].items():
         above, _, rest = path.partition(".")
         tree = _nested(path.split("."), value)
         if above == "pretraining":
             by_source[source] = _over(by_source.get(source), tree, place)
+            tuned[f"{source}.{path}"] = value
         elif above == "fine_tuning":
             by_method[METHOD] = _over(by_method.get(METHOD), tree, place)
+            tuned[f"{METHOD}.{path}"] = value
         else:
             raise InputError(f"the search `{name}` tuned {path}, which no row of a table can take")
         assert rest
-    return replace(study, by_source=by_source, by_method=by_method), _sentence(name, answer)
+    changed = replace(study, by_source=by_source, by_method=by_method, tuned=tuned)
+    return changed, _sentence(name, answer)
 
 
 def _sentence(name: str, answer: Mapping[str, Any]) -> str:
@@ -81,7 +93,12 @@ def _who(path: str, source: str) -> str:
     return f"{METHOD} uses on every target"
 
 
-def _read(home: Path | None, name: str) -> dict[str, Any]:
+def read_answer(home: Path | None, name: str) -> dict[str, Any]:
+    """Return what a search found, as it left it.
+
+    Raises:
+        InputError: if there is no such search, or it found nothing.
+    """
     try:
         answer: dict[str, Any] = json.loads(
             answer_file(home or Path(), name).read_text(encoding="utf-8")

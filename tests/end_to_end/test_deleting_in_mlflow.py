@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.command_line import PATIENCE_S, command, hdsweep
+from tests.command_line import PATIENCE_S, command, hdsweep, outcome
 from tests.end_to_end.processes import wait_until
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def of_kind(client, experiment, kind):
 
 
 def report(home):
-    return hdsweep("report", "table2", *SELECTION, "--json", home=home)[0]
+    return outcome(hdsweep("report", "table2", *SELECTION, "--json", home=home)[0])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.command_line import PATIENCE_S, command, hdsweep
+from tests.command_line import PATIENCE_S, command, hdsweep, outcome
 from tests.end_to_end.processes import wait_until, workers_of
 
 pytestmark = pytest.mark.slow
@@ -31,8 +31,8 @@ def completed(verb, home, *arguments, exit_code=0):
 
 
 def table(home):
-    """Return the report, without what may differ between two sweeps: nothing."""
-    return completed("report", home)
+    """Return the report, without what may differ between two sweeps: when and how it was made."""
+    return outcome(hdsweep("report", "table2", *SELECTION, "--json", home=home)[0])
 
 
 def finished(home):

@@ -12,7 +12,7 @@ from orchestrator.forecast import Resources
 from orchestrator.hardware import Devices
 from orchestrator.nodes import Demand
 from orchestrator.ray_session import devices
-from tests.command_line import command
+from tests.command_line import command, outcome
 from tests.end_to_end.processes import wait_for_text
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def cluster():
 
 def table(home):
     (path,) = home.glob("artifacts/*/artifacts/table/table.json")
-    return path.read_text()
+    return outcome(path.read_text())
 
 
 def test_the_devices_are_those_of_the_nodes_and_not_of_the_machine_of_the_driver(cluster):

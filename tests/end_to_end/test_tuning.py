@@ -186,7 +186,7 @@ def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undist
 def replayed(home, trial):
     """Train the runs of a trial again and return whether each is the same to the last bit."""
     out, _ = hdsweep("reproduce", trial, "--json", home=home)
-    return [json.loads(line)["identical"] for line in out.splitlines()]
+    return [each["identical"] for each in json.loads(out)["runs"]]
 
 
 def test_a_trial_is_replayed_to_the_same_bits(undisturbed):

@@ -1,10 +1,14 @@
 """The command line as a user meets it: in a process of its own, wrong input above all."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from orchestrator.home import open_home
+from orchestrator.plan import load_plan
+from orchestrator.store import Store
 from tests.command_line import hdsweep
 
 STUDY = """
@@ -139,31 +143,54 @@ def test_groups_of_methods(tmp_path, methods, runs):
     assert stages.count("fine-tuning") == runs
 
 
-def test_a_report_of_nothing_names_every_missing_cell(tmp_path):
-    out, _ = hdsweep("report", "table2", "--scale", "smoke", "--json", home=tmp_path / "home")
-    cells = json.loads(out)
+@pytest.fixture
+def begun(tmp_path, empty_database):
+    """Return a home in which all of Table 2 at smoke scale was begun, and nothing has run."""
+    home = open_home(tmp_path / "home")
+    shutil.copy(empty_database, home.database)
+    with Store.open(home) as store:
+        store.begin_sweep(load_plan("table2", scale="smoke"))
+    return home.path
+
+
+def test_a_report_of_nothing_names_every_missing_cell(begun):
+    out, _ = hdsweep("report", "table2", "--scale", "smoke", "--json", home=begun)
+    cells = json.loads(out)["cells"]
     assert len(cells) == 55
     assert all(cell["missing"] == dict.fromkeys("012", "not run") for cell in cells)
 
 
-def test_a_report_of_nothing_is_short(tmp_path):
-    out, _ = hdsweep("report", "table2", "--scale", "smoke", home=tmp_path / "home")
+def test_a_report_of_nothing_is_short(begun):
+    out, _ = hdsweep("report", "table2", "--scale", "smoke", home=begun)
     (line,) = (line for line in out.splitlines() if line.startswith("missing: "))
     assert line.startswith("missing: scratch_adm ph2-like seed 0, scratch_adm ph2-like seed 1, ")
-    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("verb", ["status", "report"])
+def test_of_what_is_not_stored_they_say_what_is(tmp_path, begun, verb):
+    for home, message in (
+        (tmp_path / "none", f"there is no home folder `{tmp_path / 'none'}`"),
+        (tmp_path, f"nothing was run in home folder `{tmp_path}` yet"),
+        (begun, f"unknown sweep `table2/paper` at `{begun}`"),
+    ):
+        out, err = hdsweep(verb, "table2", home=home, exit_code=2)
+        assert out == ""
+        assert err.startswith(f"error: {message}")
+    assert "there is table2/smoke" in err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
-def test_a_report_that_cannot_be_written_says_where(tmp_path, out):
+def test_a_report_that_cannot_be_written_says_where(tmp_path, begun, out):
     (tmp_path / "file").touch()
     asked = ("report", "table2", "--scale", "smoke", "--out", tmp_path / out)
-    _, err = hdsweep(*asked, home=tmp_path / "home", exit_code=2)
+    _, err = hdsweep(*asked, home=begun, exit_code=2)
     assert err.startswith(f"error: the report at `{tmp_path / out}` cannot be written: ")
     assert "Traceback" not in err
 
 
-def test_status_of_nothing(tmp_path):
-    out, _ = hdsweep("status", "table2", "--json", home=tmp_path / "home")
+def test_status_of_nothing(begun):
+    out, _ = hdsweep("status", "table2", "--scale", "smoke", "--json", home=begun)
     status = json.loads(out)
     assert (status["planned"], status["waiting"], status["driver"]) == (180, 180, None)
 

@@ -15,7 +15,13 @@ from orchestrator.store import Store
 from tests.command_line import hdsweep
 
 HERE = {"torch": "2.14.0", "device": "cpu"}
-ROWS = {"methods": "scratch_adm,hybrid_ft", "targets": "ph2", "seeds": "0,1"}
+STUDY = """
+title = "Two rows of Table 2"
+seeds = [0, 1]
+methods = ["scratch_adm", "hybrid_ft"]
+[sources.isic2018]
+targets = ["ph2"]
+"""
 SAME = {("scratch_adm", 0): 80.0, ("scratch_adm", 1): 81.0, ("hybrid_ft", 0): 82.0}
 
 
@@ -24,7 +30,9 @@ def swept(tmp_path, empty_database):
     """Return a function that stores a sweep as if it had run, and returns its home."""
 
     def sweep(name, values, *overrides, scale="smoke", environment=HERE, **changes):
-        plan = load_plan("table2", scale=scale, overrides=overrides, **{**ROWS, **changes})
+        study = tmp_path / "table2.toml"
+        study.write_text(STUDY)
+        plan = load_plan(str(study), scale=scale, overrides=overrides, **changes)
         home = open_home(tmp_path / name)
         if not home.exists():
             shutil.copy(empty_database, home.database)

@@ -73,7 +73,7 @@ def locations(home):
 def test_a_moved_home_lists_its_artifacts_again_searches_too(home, name):
     before = listed(home)
     assert "weights.safetensors" in before["pretrain hybrid isic2018-like"]
-    assert before["tune"] == ["answer.json"]
+    assert before["tune"] == ["answer.json", "group.json"]
     moved = open_home(home.path.rename(home.path.with_name(name)))
     told = mend(moved)
     assert told.startswith(f"home `{moved.path}` was moved or copied from `{home.path}`: ")
@@ -87,7 +87,7 @@ def test_a_copied_home_has_its_own_artifacts(home):
     copy = Home(shutil.copytree(home.path, home.path.with_name("copy")))
     assert "was copied from" in mend(copy)
     shutil.rmtree(home.artifacts)
-    assert listed(copy)["tune"] == ["answer.json"]
+    assert listed(copy)["tune"] == ["answer.json", "group.json"]
     assert mend(home) is None
     assert all(place.startswith(home.artifacts.as_uri()) for place in locations(home))
 
@@ -107,7 +107,7 @@ def test_a_home_that_was_made_through_a_link_follows_once_the_link_is_gone(home)
     home.path.unlink()
     moved = Home(home.path.with_name("disk"))
     assert mend(moved)
-    assert listed(moved)["tune"] == ["answer.json"]
+    assert listed(moved)["tune"] == ["answer.json", "group.json"]
 
 
 def test_a_backup_that_is_restored_in_its_place_is_left_alone(home):
@@ -115,7 +115,7 @@ def test_a_backup_that_is_restored_in_its_place_is_left_alone(home):
     shutil.rmtree(home.path)
     shutil.copytree(backup, home.path)
     assert mend(home) is None
-    assert listed(home)["tune"] == ["answer.json"]
+    assert listed(home)["tune"] == ["answer.json", "group.json"]
 
 
 def test_what_others_put_elsewhere_is_left_there(home):
@@ -138,4 +138,4 @@ def test_reconcile_mends_a_moved_home_and_says_so_once(home):
     assert f"was moved or copied from `{home.path}`" in said
     _, said = hdsweep("reconcile", home=moved)
     assert "moved" not in said
-    assert listed(Home(moved))["tune"] == ["answer.json"]
+    assert listed(Home(moved))["tune"] == ["answer.json", "group.json"]

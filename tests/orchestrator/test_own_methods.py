@@ -100,7 +100,7 @@ def test_a_study_with_a_method_of_its_own_is_swept_and_changed_code_is_another_r
     summary = json.loads(out.splitlines()[-1])
     assert (summary["planned"], summary["finished"], summary["failed"]) == (4, 4, 0)
     out, _ = hdsweep("report", study, "--json", home=home)
-    values = {cell["method"]: cell["values"]["0"] for cell in json.loads(out)}
+    values = {cell["method"]: cell["values"]["0"] for cell in json.loads(out)["cells"]}
     assert values["flipped_ft"] != values["supervised_ft"]
     out, _ = hdsweep("plan", study, "--json", home=home)
     before = {record["label"]: record["key"] for record in map(json.loads, out.splitlines())}

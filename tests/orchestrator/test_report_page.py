@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import html5lib
@@ -46,11 +47,12 @@ def written(swept, tmp_path_factory):
 
 
 class References(HTMLParser):
-    """Collects what a page would fetch, its ids and what points at them."""
+    """Collects what a page would fetch, its ids and what points at them, and the files it links to."""
 
     def __init__(self, text):
         super().__init__()
         self.fetched, self.ids, self.anchors, self.without_alt = [], [], [], 0
+        self.linked = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -61,6 +63,8 @@ class References(HTMLParser):
             value = found.get(name, "")
             if value.startswith("#"):
                 self.anchors.append(value[1:])
+            elif tag == "a" and value:
+                self.linked.append(value)
             elif value and not value.startswith("data:"):
                 self.fetched.append(value)
 
@@ -146,10 +150,17 @@ def test_it_can_be_written_before_anything_has_run(tmp_path):
     assert "88.23 ± 0.21" in text
 
 
-def test_the_sweep_stores_it_where_the_ui_looks_first(swept):
+def test_the_sweep_stores_it_where_the_ui_looks_first(swept, written):
     (page,) = swept[0].artifacts.glob("*/artifacts/report.html")
     html5lib.HTMLParser(strict=True).parse(page.read_text())
     assert (page.parent / "table" / "figures" / "seeds.png").is_file()
+    # Wherever the page lies, its links lead to what lies with it.
+    for folder, links in (
+        (written[0], References(written[2]).linked),
+        (page.parent, References(page.read_text()).linked),
+    ):
+        assert {Path(link).name for link in links} >= {"table.csv", "table.parquet", "table.json"}
+        assert [link for link in links if not (folder / link).is_file()] == []
 
 
 def mlflow_of(home):
@@ -162,7 +173,7 @@ def test_every_form_of_the_table_is_an_artifact_of_the_sweep(swept):
     (folder,) = swept[0].artifacts.glob("*/artifacts/table")
     names = {path.name for path in folder.iterdir() if path.is_file()}
     forms = {f"table.{form}" for form in ("md", "tex", "csv", "parquet", "json")}
-    assert names == {*forms, "cells.json"}
+    assert names == {*forms, "table.csv-metadata.json", "cells.json"}
 
 
 def test_mlflow_has_the_cells_as_its_table_and_a_run_for_each(swept, monkeypatch):

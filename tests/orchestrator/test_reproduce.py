@@ -15,7 +15,7 @@ def reproduced(what, home, *arguments, exit_code=0):
     out, _ = hdsweep(
         "reproduce", what, "--scale", "smoke", "--json", *arguments, home=home, exit_code=exit_code
     )
-    return [json.loads(line) for line in out.splitlines()]
+    return json.loads(out)["runs"]
 
 
 @pytest.fixture(scope="module")

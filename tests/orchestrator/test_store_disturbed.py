@@ -22,7 +22,8 @@ from orchestrator.tracking_server import choose
 from tests.stored_runs import fill
 from trainables.history import Point
 
-ROWS = [{"method": "m", "target": "t", "metric": "jaccard", "mean": 50.0, "std": None, "n": 1}]
+ROW = {"method": "m", "target": "t", "dataset": "t", "metric": "jaccard"}
+ROWS = [{**ROW, "mean": 50.0, "std": None, "n": 1}]
 LABORATORY = "DATABASE_OF_THE_LABORATORY"
 OF_A_MOMENT = {"mlflow.parentRunId", "hdsweep.changes"}
 
@@ -62,7 +63,7 @@ class People:
         self.ids = {
             "finished": store._runs[runs[0].key].run_id,
             "running": store._runs[runs[1].key].run_id,
-            "sweep": store._parents["table2/smoke"].run_id,
+            "sweep": next(iter(store._parents.values())).run_id,
             "summary": next(iter(store._summaries.values())).run_id,
         }
 

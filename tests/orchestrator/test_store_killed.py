@@ -23,14 +23,15 @@ import sqlalchemy
 import orchestrator.tracking  # With MLflow: before forking.
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
-from orchestrator.store import Store, rebuild
+from orchestrator.rebuilding import rebuild
+from orchestrator.store import Store
 from trainables.history import Point
 
 ROOT = Path(sys.argv[1])
 PLAN = load_plan("table2", scale="smoke", methods="hybrid_ft", targets="ph2", seeds="0")
 RUN = PLAN.runs[0]
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
-ROWS = [dict(method="m", target="t", metric="jaccard", mean=50.0, std=None, n=1)]
+ROWS = [dict(method="m", target="t", dataset="t", metric="jaccard", mean=50.0, std=None, n=1)]
 
 
 def fill(attempt):

@@ -11,9 +11,10 @@ from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.home import open_home
 from orchestrator.plan import load_plan
-from orchestrator.store import Store, rebuild
+from orchestrator.rebuilding import rebuild
+from orchestrator.store import Store
 from orchestrator.tracking_server import ServerError, choose
-from tests.command_line import hdsweep
+from tests.command_line import hdsweep, outcome
 from tests.mlflow_server import free_port, server
 from tests.stored_runs import committed, fill, metric_history
 
@@ -153,13 +154,13 @@ def test_a_home_moves_to_a_server_and_back(tmp_path, laboratory, plan):
         InputError, match=r"in its own database.*\n\nhint: `hdsweep reconcile --re"
     ):
         choose(home, laboratory)
-    assert rebuild(home, laboratory) == 1
+    assert rebuild(home, laboratory).runs == 1
     after = Store.read(home).finished()[plan.runs[0].key]
     assert after.metrics == before.metrics
     assert (after.artifacts / "weights.safetensors").read_bytes() == b"weights"
     choose(home, None)
     choose(home, f"{laboratory}/")  # The same one.
-    assert rebuild(home, "home") == 1
+    assert rebuild(home, "home").runs == 1
     assert home.tracking_uri is None
     assert set(Store.read(home).finished()) == {plan.runs[0].key}
 
@@ -214,5 +215,5 @@ def test_a_sweep_over_a_server_ends_with_the_same_table(home, tmp_path):
         out, _ = hdsweep("run", "table2", *asked, "--json", home=each)
         assert len(out.splitlines()) == 1, "MLflow talks on standard output"
         out, _ = hdsweep("report", "table2", *asked, "--json", home=each)
-        values.append(out)
+        values.append(outcome(out))
     assert values[0] == values[1]
