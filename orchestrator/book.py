@@ -20,7 +20,7 @@ from orchestrator.tracking_database import Known
 from orchestrator.wording import in_short
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric
+    from mlflow.entities import DatasetInput, Metric
     from mlflow.tracking import MlflowClient
 
 LONGEST_TAG = 5000  # Characters; MLflow takes 8000.
@@ -106,6 +106,17 @@ class Book:
         elif status is not None:
             known = self._do(known, lambda run: self._client.update_run(run.run_id, status))
         return known.now(status=status)
+
+    def note_dataset(self, known: Known, data: DatasetInput | None) -> Known:
+        """Write which data a run is trained on; what MLflow does not take is left out."""
+        if data is None:
+            return known
+        try:
+            return self._do(known, lambda run: self._client.log_inputs(run.run_id, [data]))
+        except Exception as error:
+            if code_of(error) not in OF_CONTENT:
+                raise
+        return known
 
     def history(self, known: Known) -> set[tuple[str, int]]:
         """Return the name and step of every value that was logged to a run."""

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Self
 from orchestrator import artifact_locations, tracking_database
 from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.book import LONGEST_TAG, Book
-from orchestrator.checking import flat
 from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
 from orchestrator.home import Home, locked
@@ -30,6 +29,7 @@ from orchestrator.mending import as_stored, bring_back, number_of
 from orchestrator.plan import PlannedRun
 from orchestrator.provenance import provenance
 from orchestrator.run_folders import RunFolders
+from orchestrator.run_parameters import dataset_input, parameters
 from orchestrator.stopping import Say, StopFlag
 from orchestrator.store_groups import GroupStore
 from orchestrator.store_parts import GROUP, SUMMARY, metric, prefixed
@@ -400,9 +400,21 @@ class Store(SweepStore, GroupStore):
 
     def _log_params(self, key: str, spec: Mapping[str, Any]) -> None:
         """Write the parameters of a run, unless a driver killed since has."""
-        known = self._runs[key]
-        if not known.has_params:
-            self._write(self._runs, key, params=flat(spec))
+        if not self._runs[key].has_params:
+            self._write(self._runs, key, params=parameters(spec, self._start_of(spec)))
+            self._runs[key] = self._book.note_dataset(self._runs[key], dataset_input(spec))
+
+    def _start_of(self, spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the spec of the pretraining that a run starts from; None if there is none to be read."""
+        start = (spec.get("pretrained") or {}).get("key")
+        if start not in self._runs:
+            return None
+        with suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(
+                (self._published(start) / "spec.json").read_text(encoding="utf-8")
+            )
+            return found
+        return None
 
     def _numbers_used(self, key: str, known: Known | None) -> Iterator[int]:
         """Yield the numbers of attempts there were, also of those a lost database knew."""

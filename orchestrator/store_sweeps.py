@@ -142,8 +142,22 @@ class SweepStore(StoreParts):
         listed = json.dumps([{"path": "table/cells.json", "type": "table"}])
         tags = {"mlflow.loggedArtifacts": listed, "mlflow.note.content": note[:LONGEST_TAG]}
         self._write_to_sweep(tags=tags)
+        self._log_means(rows)
         for row in rows:
             self._summarise(row)
+
+    def _log_means(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the means of the table to the sweep's own run, so that sweeps can be compared."""
+        means = {
+            f"{row['method']}/{row['dataset']}": float(row["mean"])
+            for row in rows
+            if row["mean"] is not None
+        }
+        known, now = self._parent().metrics, time.time_ns() // 1_000_000
+        step = sum(int(row["n"]) for row in rows)
+        fresh = {name: value for name, value in means.items() if known.get(name) != value}
+        metrics = [metric(name, value, now, step) for name, value in fresh.items()]
+        self._write_to_sweep(metrics=metrics, last=fresh)
 
     def end_sweep(self, *, complete: bool) -> None:
         """Mark the sweep as finished, or as interrupted with runs left to do."""

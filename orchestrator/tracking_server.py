@@ -81,6 +81,11 @@ class ServerClient(MlflowClient):  # type: ignore[misc]
         with self._plain_errors():
             return super().log_batch(run_id, metrics, params, tags, synchronous)
 
+    def log_inputs(self, *args: Any, **kwargs: Any) -> None:
+        """Write what a run is trained on."""
+        with self._plain_errors():
+            super().log_inputs(*args, **kwargs)
+
     def update_run(self, run_id: str, status: str | None = None, name: str | None = None) -> None:
         """Change the status of a run."""
         with self._plain_errors():

@@ -23,6 +23,7 @@ from orchestrator import artifact_locations
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home
 from orchestrator.tracking_database import database_uri
+from orchestrator.training_view import addresses
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
@@ -52,7 +53,7 @@ def serve(
 
     Args:
         host: a loopback address or `localhost`.
-        tell: takes the address once the server answers.
+        tell: takes the address once the server answers, then those of the report and of the runs.
         say: takes what there is to tell people before.
 
     Raises:
@@ -78,9 +79,9 @@ def serve(
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _asked_to_stop() as asked, _server(opened, host, port, log) as server:
         if _healthy(url, server, log, asked):
-            tell(url)
+            first = _told(opened, url, tell)
             if open_browser:
-                webbrowser.open(url)
+                webbrowser.open(first)
         while server.poll() is None and not asked:
             time.sleep(POLL_SECONDS)
         return 0 if asked else server.returncode
@@ -96,6 +97,19 @@ def _refuse_open_hosts(host: str) -> None:
             f"host `{host}` is not a loopback address: the MLflow UI has no password",
             hint="leave --host out, and tunnel: `ssh -L 5000:127.0.0.1:5000 this-machine`",
         )
+
+
+def _told(home: Home, url: str, tell: Callable[[str], None]) -> str:
+    """Tell the server's address, and those of what is worth opening; return the first of these."""
+    tell(url)
+    found = addresses(home)
+    if found is None:
+        return url
+    told = {"report": found.report, "runs": found.runs}
+    below = {what: f"{url}{place}" for what, place in told.items() if place}
+    for what, address in below.items():
+        tell(f"{what}: {address}")
+    return next(iter(below.values()))
 
 
 def _mend(home: Home, say: Callable[[str], None]) -> None:
