@@ -2,6 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # What is installed besides: `make install EXTRAS=aws` on the machines of a cluster.
 EXTRAS ?= dev
+# Of `make drill`.
+MINUTES ?= 30
+SEED ?= 0
 BIN := .venv/bin
 READY := .venv/installed
 
@@ -9,13 +12,14 @@ READY := .venv/installed
 ONE_CORE := tests/trainables tests/search_spaces
 
 .DEFAULT_GOAL := help
-.PHONY: help install table2 test smoke lint
+.PHONY: help install table2 test smoke drill lint
 
 help:
 	@echo "make install  hdsweep into .venv, and nothing else"
 	@echo "make table2   the whole of Table 2 at demo scale"
 	@echo "make test     the tests"
 	@echo "make smoke    all 180 runs with one or two updates each"
+	@echo "make drill    sweeps under random blows, for MINUTES=30; docs/reliability.md"
 	@echo "make lint     formatting, types, import rules"
 
 install: $(READY)
@@ -29,6 +33,9 @@ test: $(READY)
 
 smoke: $(READY)
 	$(BIN)/hdsweep run table2 --scale smoke
+
+drill: $(READY)
+	$(BIN)/python -m tests.drill --minutes $(MINUTES) --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 from orchestrator.failures import Kind
 from orchestrator.forecast import Resources, resources
 from orchestrator.nodes import Demand, kept_off
+from orchestrator.ray_alive import ending_with_ray, require_ray_alive
 from orchestrator.stopping import StopFlag
 from orchestrator.sweep import Sweep
 from orchestrator.worker import proven_trainable, slots
@@ -104,6 +105,9 @@ class _Reporter(_OfThisProcess, tune.Callback):  # type: ignore[misc]
     def __init__(self, sweep: Sweep, dependencies: _Dependencies) -> None:
         self._sweep, self._dependencies = sweep, dependencies
 
+    def on_step_begin(self, **_: Any) -> None:
+        require_ray_alive()
+
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         self._dependencies.started(trial.trial_id)
         self._sweep.started(trial.trial_id)
@@ -166,6 +170,7 @@ def run_experiment(sweep: Sweep, name: str, stop: StopFlag, folder: Path) -> Non
         ),
     )
     try:
-        tuner.fit()
+        with ending_with_ray():
+            tuner.fit()
     finally:
         dependencies.end()

@@ -170,3 +170,19 @@ def test_sigterm_drains_and_says_how_to_go_on(tmp_path):
     assert "Ctrl-C again stops at once" in said
     assert "the same command goes on where it stopped" in said
     assert list(tmp_path.glob("checkpoints/*/*"))
+
+
+def test_an_interrupt_while_the_command_is_read_in_is_no_traceback():
+    # Whatever is imported first, the interrupt comes in its middle.
+    code = (
+        "import sys, runpy\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'orchestrator.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "runpy.run_module('orchestrator', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (130, "")
