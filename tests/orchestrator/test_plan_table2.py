@@ -22,10 +22,12 @@ def write(tmp_path, text):
     return str(path)
 
 
-def study_of(tmp_path, *, methods='["hybrid_ft"]', targets='["ph2"]', seeds="[0]", more=""):
+def study_of(
+    tmp_path, *, methods='["hybrid_ft"]', targets='["ph2"]', seeds="[0]", more="", paper=""
+):
     return write(
         tmp_path,
-        f'title = "Mine"\nmethods = {methods}\nseeds = {seeds}\n'
+        f'{paper}title = "Mine"\nmethods = {methods}\nseeds = {seeds}\n'
         f"[sources.isic2018]\ntargets = {targets}\n{more}",
     )
 
@@ -195,7 +197,7 @@ def test_a_changed_learning_rate_is_not_comparable_and_named():
 
 
 def test_a_pair_that_the_paper_has_not_is_not_comparable(tmp_path):
-    path = study_of(tmp_path, targets='["nih"]')
+    path = study_of(tmp_path, targets='["nih"]', paper='paper = "arXiv:2408.03433"\n')
     assert load_plan(path).not_comparable == (
         "hybrid_ft pretrained on isic2018 on nih is not in the paper",
     )

@@ -1,6 +1,7 @@
 """The description of a prepared dataset, `dataset.json`; no NumPy or Arrow: planning reads it."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -67,6 +68,23 @@ class Prepared(Frozen):
             metric=self.metric,
             generated=self.generated,
         )
+
+
+def known_of(info: DatasetInfo) -> dict[str, Any]:
+    """Return what a description takes from what is known of a dataset before it is prepared."""
+    return {
+        "name": info.name,
+        "title": info.title,
+        "role": info.role,
+        "classes": info.classes,
+        "generated": info.generated,
+        "metric": info.metric,
+        "augmentation": info.augmentation,
+        "terms": info.terms,
+        "labels_at": info.labels_at,
+        "version": info.version,
+        "preprocessing": info.preprocessing,
+    }
 
 
 def folder_of(home: Path, info: DatasetInfo, image_size: int) -> Path:

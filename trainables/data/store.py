@@ -29,7 +29,7 @@ from trainables.data.contents import CONTENTS_FILE
 from trainables.data.errors import DatasetChangedError, DatasetError, EmptyClassError
 from trainables.data.info import DatasetInfo, LabelsAt, Sample
 from trainables.data.labels import Tally, wrong_label
-from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, read_prepared
+from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared, known_of, read_prepared
 from trainables.remembered import remembered
 
 VERIFIED_FILE = "verified.json"
@@ -159,25 +159,15 @@ def write_dataset(
         counted = tally.counted(_checked(samples, info, side))
         fingerprint, images = _write(path, info, counted, side)
         prepared = Prepared(
-            name=info.name,
-            title=info.title,
-            role=info.role,
             fingerprint=fingerprint,
-            classes=info.classes,
             stored_side=side,
             images=images,
-            generated=info.generated,
-            metric=info.metric,
-            augmentation=info.augmentation,
-            terms=info.terms,
-            labels_at=info.labels_at,
-            version=info.version,
             bytes=path.stat().st_size,
             skipped=tuple(skipped),
             found=found,
             sources=sources,
-            preprocessing=info.preprocessing,
             pixels=tuple(tally.pixels_K.tolist()),
+            **known_of(info),
         )
         if not allow_empty_class:
             require_every_class(prepared)
