@@ -120,9 +120,7 @@ def whole_numbers():
 
 
 @pytest.mark.parametrize("path", whole_numbers())
-@pytest.mark.parametrize(
-    "wrong", ["1e400", "nan", "inf", "true", "2" * 400, "9" * 5000, f"0x{'f' * 5000}", "-1", "'7'"]
-)
+@pytest.mark.parametrize("wrong", ["1e400", "nan", "true", "9" * 5000, f"0x{'f' * 5000}", "-1"])
 def test_no_setting_takes_a_number_that_is_none(path, wrong):
     with pytest.raises(InputError) as caught:
         set_layer([f"{path}={wrong}"])

@@ -5,6 +5,7 @@ import itertools
 import os
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from trainables.data.archive import unpack
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadImageError, DatasetError, DatasetLayoutError
-from trainables.data.images import read_colour, read_mask, read_sample
+from trainables.data.images import read_colour, read_mask, read_sample, require_one_turn
 from trainables.data.info import Entry, Form
 from trainables.data.own.class_list import read_classes
 from trainables.user_text import UserTextError, read_user_text
@@ -193,3 +194,15 @@ def test_a_turned_mask_whose_image_is_not_is_refused(tmp_path):
     entry = pair(tmp_path, image=(32, 32), mask=(32, 32), mask_turn=6)
     with pytest.raises(BadImageError, match=r"mask\.png: turned by its EXIF orientation \(6\)"):
         sample(entry)
+
+
+@pytest.mark.parametrize(("shape", "fits"), [((48, 32), True), ((32, 48), False)])
+def test_an_array_of_labels_is_held_against_the_turned_image(tmp_path, shape, fits):
+    entry = pair(tmp_path, image=(48, 32), mask=(1, 1), image_turn=6)
+    entry = replace(entry, masks=(tmp_path / "x.npy",))
+    np.save(entry.masks[0], np.zeros(shape, np.uint8))
+    if fits:
+        require_one_turn(entry)
+    else:
+        with pytest.raises(BadImageError, match=r"turned by its EXIF orientation \(6\)"):
+            require_one_turn(entry)

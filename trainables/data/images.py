@@ -141,6 +141,9 @@ def _lies(size: tuple[int, int]) -> int:
 def _orientation(path: Path) -> tuple[int, tuple[int, int]]:
     """Return the EXIF orientation of a file, and its width and height as stored."""
     try:
+        if path.suffix.lower() == ".npy":
+            height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            return UPRIGHT, (width, height)
         with Image.open(path, formats=OWN_FORMATS) as image:
             # Asked for what it does not have, a PNG file is decoded whole.
             if image.format == "PNG" and not any(mark in path.read_bytes() for mark in PNG_EXIF):
