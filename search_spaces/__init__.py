@@ -126,7 +126,24 @@ def load_space(file: Path) -> SearchSpace:
             f"space file {file}: `suggest` gives values of {', '.join(sorted(values)) or 'nothing'}, "
             f"`settings` names {', '.join(sorted(space.settings))}"
         )
+    wrong = _wrong_numbers(space)
+    if wrong:
+        raise SpaceError(f"space file {file}: {wrong}")
     return space
+
+
+def _wrong_numbers(space: SearchSpace) -> str:
+    """Return what is wrong with the numbers of a space; empty if nothing is."""
+    if space.reference.keys() != space.settings.keys():
+        given = ", ".join(sorted(space.reference)) or "nothing"
+        return f"`reference` gives {given}, `settings` names {', '.join(sorted(space.settings))}"
+    for name, (low, high) in space.bounds.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            return f"bounds of {name} must ascend and be finite, got {low} to {high}"
+    values = [*space.reference.items()]
+    values += [(name, each) for name, grid in (space.grid or {}).items() for each in grid]
+    endless = [f"{name} {value}" for name, value in values if not math.isfinite(value)]
+    return f"not a finite number: {', '.join(endless)}" if endless else ""
 
 
 def _draw(space: SearchSpace) -> dict[str, float]:

@@ -50,7 +50,7 @@ def markdown(answer: Answer) -> str:
 
 def findings(answer: Answer) -> list[str]:
     """Return what was found, a sentence each."""
-    best, space = answer.best, answer.search.space
+    best = answer.best
     if best is None:
         return ["No trial has had its whole budget: nothing can be said yet."]
     spread = f" ± {best.spread:.2f}" if best.spread is not None else ""
@@ -76,7 +76,6 @@ def findings(answer: Answer) -> list[str]:
     lines.append(
         f"To use it: `{flags}`, or `hdsweep run table2 --from-tune {answer.search.name}`."
     )
-    assert space.reference
     return lines
 
 

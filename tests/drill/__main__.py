@@ -30,7 +30,7 @@ BLOWS_EACH = 8
 DISK_MIB = 600  # More than the least that a home asks for, and soon full.
 SMALL_DISK_ODDS, CLOCK_ODDS, SEARCH_ODDS = 0.3, 0.2, 0.25
 LONG_MINUTES = 20  # From here on, pauses may last a minute.
-OWN_MOUNTS = "HDSWEEP_DRILL_MOUNTS"
+OWN_MOUNTS = "DRILL_OWN_MOUNTS"
 
 
 def main() -> int:

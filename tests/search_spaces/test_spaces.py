@@ -92,6 +92,15 @@ def test_a_space_of_ones_own_is_a_file(tmp_path):
         (None, "no space file"),
         (OWN.replace('space.bounds["dropout"]', 'space.bounds["drop"]'), "`suggest` failed, KeyE"),
         (OWN.replace('{"dropout": trial', '{"drop": trial'), "gives values of drop, `settings` n"),
+        (
+            OWN.replace('{"dropout": 0.1}', "{}"),
+            "`reference` gives nothing, `settings` names drop",
+        ),
+        (OWN.replace("0.1}", "float('nan')}"), "not a finite number: dropout nan"),
+        (
+            OWN.replace("0.1},", "0.1}, grid={'dropout': [1e400]},"),
+            "not a finite number: dropout inf",
+        ),
     ],
 )
 def test_space_files_that_cannot_be_used_say_why(tmp_path, text, message):
