@@ -7,6 +7,7 @@ a private temporary folder that goes with it.
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every syst
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
 # How Ray words that it gave up after 30 seconds, in an exception of no class of its own.
 TOO_SLOW = "timed out during startup"
+CONNECT_SECONDS = 10.0
 STARTS = 2
 OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes through it.
 
@@ -186,14 +188,18 @@ def _loopback_only() -> Iterator[None]:
 def _join(address: str) -> None:
     import ray
 
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit() and "/" not in host:
+            # Ray would look for it for minutes.
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level="ERROR",
             job_config=_without_paths(),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         hint = "start one with `ray start --head`, or leave `--address` out"
         raise InputError(f"no Ray cluster at `{address}`: {reason}", hint=hint) from error

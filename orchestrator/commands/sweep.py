@@ -34,7 +34,7 @@ from orchestrator.commands.common import (
 )
 from orchestrator.errors import InputError, require_one_of
 from orchestrator.failures import grouped
-from orchestrator.home import Home, open_home
+from orchestrator.home import Home
 from orchestrator.invocation import typed
 from orchestrator.parts import require_parts
 from orchestrator.plan import Plan
@@ -112,6 +112,7 @@ def run(
     the same command goes on where it stopped.
     """
     from orchestrator.display import KINDS, open_display
+    from orchestrator.fresh_home import no_trace_if_refused
     from orchestrator.notify import notifying, receiver
     from orchestrator.progress import SweepView
     from orchestrator.running import ready_plan, run_plan
@@ -136,13 +137,13 @@ def run(
         )
 
     make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
-    opened = open_home(home)
-    choose(opened, tracking_uri)
-    plan = ready_plan(lambda: make(opened.path), opened, say)
     from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
 
-    found = devices(address, workers=workers, gpu_gb=gpu_gb)
+    with no_trace_if_refused(home) as opened:
+        found = devices(address, workers=workers, gpu_gb=gpu_gb)
+        choose(opened, tracking_uri)
+        plan = ready_plan(lambda: make(opened.path), opened, say)
     options = Options(
         address=address,
         workers=workers,

@@ -22,7 +22,6 @@ from orchestrator.commands.common import (
     say,
 )
 from orchestrator.errors import require_one_of
-from orchestrator.home import open_home
 from trainables.bounds import INT64_MAX, LARGEST, MOST_SEEDS, MOST_TRIALS, SMALLEST
 
 if TYPE_CHECKING:
@@ -85,10 +84,11 @@ def tune(
     terminal). Test images are never read.
     """
     from orchestrator.display import KINDS
+    from orchestrator.fresh_home import no_trace_if_refused
     from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
     from orchestrator.tracking_server import choose
-    from orchestrator.tuning.command import search_and_answer
+    from orchestrator.tuning.command import ready, search_and_answer
     from orchestrator.tuning.search import make_search
 
     require_one_of("--progress", progress, KINDS)
@@ -115,16 +115,18 @@ def tune(
         )
 
     make()  # Wrong input leaves no trace, not even a home folder.
-    opened = open_home(home)
-    choose(opened, tracking_uri)
+    with no_trace_if_refused(home) as opened:
+        found = devices(address, workers=workers, gpu_gb=gpu_gb)
+        choose(opened, tracking_uri)
+        ready(make, opened, say)
     outcome = search_and_answer(
-        make,
+        make(),
         opened,
         storage=storage,
         options=Options(
             address=address,
             workers=workers,
-            devices=devices(address, workers=workers, gpu_gb=gpu_gb),
+            devices=found,
             retries=retries,
         ),
         progress=progress,

@@ -33,8 +33,20 @@ class TuneOutcome:
     exit_code: int
 
 
+def ready(make: Callable[[], Search], home: Home, say: Say) -> None:
+    """See to it that the data of a search is there: generated sets are made, all are checked.
+
+    Args:
+        make: makes the search anew, so that the fingerprints of data that was just made come in.
+
+    Raises:
+        InputError: if data is missing, or changed on disk.
+    """
+    ready_plan(lambda: _plan(make()), home, say)
+
+
 def search_and_answer(
-    make: Callable[[], Search],
+    search: Search,
     home: Home,
     *,
     storage: str | None,
@@ -45,7 +57,7 @@ def search_and_answer(
     """Make the trials that are missing, store the answer, and return it.
 
     Args:
-        make: makes the search anew, so that the fingerprints of data that was just made come in.
+        search: made when its data was `ready`.
         progress: one of `display.KINDS`.
 
     Raises:
@@ -55,8 +67,6 @@ def search_and_answer(
     from orchestrator.store import Store
     from orchestrator.tuning.driver import run_search
 
-    ready_plan(lambda: _plan(make()), home, say)
-    search = make()
     with Store.open(home, say) as store, stopped_by_signals(store.stop_flag(), say) as stop:
         if store.moved:
             say(store.moved)
