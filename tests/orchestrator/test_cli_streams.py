@@ -166,7 +166,7 @@ def test_sigterm_drains_and_says_how_to_go_on(tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130, said[-3000:]
+    assert process.returncode == 143, said[-3000:]
     assert "Ctrl-C again stops at once" in said
     assert "the same command goes on where it stopped" in said
     assert list(tmp_path.glob("checkpoints/*/*"))
