@@ -61,7 +61,7 @@ app = typer.Typer(
     name="hdsweep",
     help="Sweeps of hybrid diffusion pretraining and label-efficient fine-tuning.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.command()(sweep.run)

@@ -1,6 +1,6 @@
 """`hdsweep doctor`: is this machine ready? One line per thing looked at, with what would mend it.
 
-Nothing is changed, started or imported to find out.
+Nothing is started or imported to find out, and nothing is changed but for a file that is gone at once.
 """
 
 import importlib.metadata
@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,12 +130,12 @@ def _packages(home: Path) -> Iterator[Check]:  # noqa: ARG001
 def _home(home: Path) -> Iterator[Check]:
     if not home.exists():
         parent = next(each for each in home.parents if each.exists())
-        if os.access(parent, os.W_OK | os.X_OK):
+        if _takes_files(parent):
             yield Check("home", "ok", f"{home}, made by the first run")
         else:
             yield Check("home", "fail", f"{home} cannot be made", "choose another with --home")
         return
-    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+    if not home.is_dir() or not _takes_files(home):
         yield Check("home", "fail", f"{home} cannot be written", "choose another with --home")
         return
     version = _text(home / "VERSION")
@@ -145,6 +146,15 @@ def _home(home: Path) -> Iterator[Check]:
     driver = HomeFolder(home).driver
     use = f", in use by process {driver.get('pid', '?')}" if driver is not None else ""
     yield Check("home", "ok", f"{home}{use}")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a file can be made there; asked by making one, since root is told of no refusal before."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _modes(home: Path) -> Iterator[Check]:

@@ -39,6 +39,7 @@ LONGEST_CAUSE = 500  # Characters.
 COUNTED = ("reused", "finished", "failed", "blocked")
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
+SHELL = re.compile(r"\d?(>>?|<<?|>&|&>)\S*|\|\|?|&&?|;")  # What only a shell understands.
 QUOTED_PATH = re.compile(r"(['\"`])(?:~|\.{1,2})?/.*?\1")
 BARE_PATH = re.compile(r"(?<![\w.~/<])(?:~\w*|\.{1,2})?/[^\s'\"`,;:()]+")
 
@@ -178,6 +179,12 @@ def _command(what: str) -> Command:
         raise InputError(f"--notify: the command is not valid: {error}") from error
     if not arguments or not arguments[0]:
         raise InputError("--notify: is empty", hint=_example())
+    shells = [each for each in arguments if SHELL.fullmatch(each)]
+    if shells:
+        raise InputError(
+            f"--notify: `{shells[0]}` is for a shell, and none is used",
+            hint=f"`--notify {shlex.quote('sh -c ' + shlex.quote(what))}`",
+        )
     if shutil.which(arguments[0]) is None:
         raise InputError(f"--notify: there is no command `{arguments[0]}`", hint=_example())
     return Command(arguments)

@@ -30,6 +30,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         """Train for about `report_seconds`; the last step also writes the artifacts."""
         with self._logged(), self._failures_kept():
             if self._session is not None:
-                return self._advanced(self._session)
+                result = self._advanced(self._session)
+                print(_line(result))
+                return result
         self._session = None
         self._let_go()
         _free_memory()
@@ -135,6 +138,7 @@ class RunTrainable(Trainable):  # type: ignore[misc]
                 code=config.get("code"),
                 method_code=config.get("method_code"),
             )
+            print(_title(spec, self._session, config.get("attempt", 1)))
 
     def _places(self, spec: RunSpec) -> Places:
         """Return where the run reads and writes: named one by one, or by a folder for all runs."""
@@ -203,6 +207,28 @@ class RunTrainable(Trainable):  # type: ignore[misc]
         ):
             yield
             sys.stdout.flush()
+
+
+def _title(spec: RunSpec, session: Session, attempt: int) -> str:
+    """Return the first line of the log of an attempt."""
+    device = "a GPU" if torch.cuda.is_available() else "the CPU"
+    start = f", from update {session.resumed_at}" if session.resumed_at else ""
+    return (
+        f"{datetime.now():%Y-%m-%d %H:%M:%S} attempt {attempt} at run {spec.key}: {spec.task} of "
+        f"{spec.network.family} on {spec.dataset.name}, seed {spec.seed}; {_node()} with {device}{start}"
+    )
+
+
+def _line(result: dict[str, Any]) -> str:
+    """Return a line of the log: how far a run is, and the values that it told of."""
+    values = {
+        name: value
+        for name, value in result.items()
+        if isinstance(value, float) and name not in ("fraction", "seconds")
+    }
+    told = "".join(f" {name} {value:.6g}" for name, value in values.items())
+    how = "finished" if result.get("finished") else f"{result.get('fraction', 0.0):.0%}"
+    return f"{datetime.now():%Y-%m-%d %H:%M:%S} update {result.get('update', 0)} {how}{told}"
 
 
 def _below(config: dict[str, Any], key: str) -> Places:

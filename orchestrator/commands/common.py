@@ -20,6 +20,9 @@ UNLIMITED = 100_000  # Columns of what is no terminal.
 DEFAULT_HOME = Path("~/.hdsweep")
 MOST_GPU_GB = 10_000
 
+# The panels of `--help`.
+WHAT, HOW, WHERE, WATCHING = "What runs", "How it runs", "Where it runs and is kept", "Watching"
+
 StudyArgument = Annotated[str, typer.Argument(help="A study by name (table2), or its .toml file.")]
 HomeOption = Annotated[
     Path,
@@ -29,31 +32,52 @@ HomeOption = Annotated[
         metavar="FOLDER|s3://...|gs://...",
         help="Where everything is kept.",
         parser=home_folder,
+        rich_help_panel=WHERE,
     ),
 ]
 ScaleOption = Annotated[
     str | None,
-    typer.Option("--scale", help="paper, demo, smoke or a .toml file; the study's by default."),
+    typer.Option(
+        "--scale",
+        help="paper, demo, smoke or a .toml file; the study's by default.",
+        rich_help_panel=WHAT,
+    ),
 ]
 MethodsOption = Annotated[
-    str | None, typer.Option("--methods", help="Rows: names, baselines, hybrid, all.")
+    str | None,
+    typer.Option("--methods", help="Rows: names, baselines, hybrid, all.", rich_help_panel=WHAT),
 ]
-TargetsOption = Annotated[str | None, typer.Option("--targets", help="Target datasets.")]
-SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Such as 0,1.")]
+TargetsOption = Annotated[
+    str | None, typer.Option("--targets", help="Target datasets.", rich_help_panel=WHAT)
+]
+SeedsOption = Annotated[
+    str | None, typer.Option("--seeds", help="Such as 0,1.", rich_help_panel=WHAT)
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Such as pretraining.mask_weight=1e-3."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Such as pretraining.mask_weight=1e-3.",
+        rich_help_panel=WHAT,
+    ),
 ]
 RandomBackboneOption = Annotated[
     bool,
     typer.Option(
         "--allow-random-backbone",
         help="Run ImageNet rows without their weights, as rows called random_...",
+        rich_help_panel=WHAT,
     ),
 ]
 FromTuneOption = Annotated[
     str | None,
-    typer.Option("--from-tune", metavar="NAME", help="Use what a search of `hdsweep tune` found."),
+    typer.Option(
+        "--from-tune",
+        metavar="NAME",
+        help="Use what a search of `hdsweep tune` found.",
+        rich_help_panel=WHAT,
+    ),
 ]
 TrackingOption = Annotated[
     str | None,
@@ -62,24 +86,42 @@ TrackingOption = Annotated[
         envvar="HDSWEEP_TRACKING_URI",
         metavar="http://...|home",
         help="MLflow server that keeps the runs; a database in the home by default.",
+        rich_help_panel=WHERE,
     ),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, max=MOST_CPUS, help="Runs at once on this machine; one per core."),
+    typer.Option(
+        min=1,
+        max=MOST_CPUS,
+        help="Runs at once on this machine; one per core.",
+        rich_help_panel=HOW,
+    ),
 ]
-AddressOption = Annotated[str, typer.Option(help="Ray cluster to join; local starts one.")]
+AddressOption = Annotated[
+    str, typer.Option(help="Ray cluster to join; local starts one.", rich_help_panel=WHERE)
+]
 GpuGbOption = Annotated[
     float | None,
     typer.Option(
-        min=1, max=MOST_GPU_GB, help="Memory in GB of a cluster's GPUs that are not there yet."
+        min=1,
+        max=MOST_GPU_GB,
+        help="Memory in GB of a cluster's GPUs that are not there yet.",
+        rich_help_panel=HOW,
     ),
 ]
 RetriesOption = Annotated[
-    int, typer.Option(min=0, max=MOST_TRIES, help="After an error or a lost worker.")
+    int,
+    typer.Option(
+        min=0, max=MOST_TRIES, help="After an error or a lost worker.", rich_help_panel=HOW
+    ),
 ]
-ProgressOption = Annotated[str, typer.Option(help="auto, live, plain or none.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+ProgressOption = Annotated[
+    str, typer.Option(help="auto, live, plain or none.", rich_help_panel=WATCHING)
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="JSON on standard output.", rich_help_panel=WATCHING)
+]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ import typer
 from orchestrator.asked import asked_plan, require_home
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    HOW,
     MOST_GPU_GB,
+    WATCHING,
     AddressOption,
     FromTuneOption,
     GpuGbOption,
@@ -71,23 +73,31 @@ def run(
             min=0,
             max=MOST_SPENT,
             help="Start nothing that might exceed it; CPU-hours without GPUs.",
+            rich_help_panel=HOW,
         ),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(min=0, max=MOST_SPENT, help="The same in money; needs --price."),
+        typer.Option(
+            min=0, max=MOST_SPENT, help="The same in money; needs --price.", rich_help_panel=HOW
+        ),
     ] = None,
     price: Annotated[
-        float | None, typer.Option(min=0, max=MOST_SPENT, help="Of one GPU-hour.")
+        float | None,
+        typer.Option(min=0, max=MOST_SPENT, help="Of one GPU-hour.", rich_help_panel=HOW),
     ] = None,
     order: Annotated[
         str,
         typer.Option(
-            help="seeds-first: every cell its first seed before its second; or longest-first."
+            help="seeds-first: every cell its first seed before its second; or longest-first.",
+            rich_help_panel=HOW,
         ),
     ] = "seeds-first",
     keep_weights: Annotated[
-        bool, typer.Option("--keep-weights", help="Store the weights of fine-tunings too.")
+        bool,
+        typer.Option(
+            "--keep-weights", help="Store the weights of fine-tunings too.", rich_help_panel=HOW
+        ),
     ] = False,
     progress: ProgressOption = "auto",
     notify: Annotated[
@@ -96,11 +106,17 @@ def run(
             "--notify",
             metavar="WHAT",
             help="Tell a URL (POST) or a command (stdin), as JSON: end, first failure, stall.",
+            rich_help_panel=WATCHING,
         ),
     ] = None,
     stall_minutes: Annotated[
         int,
-        typer.Option(min=1, max=100_000, help="Without a sign of life: a stall, for --notify."),
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Without a sign of life: a stall, for --notify.",
+            rich_help_panel=WATCHING,
+        ),
     ] = 30,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,

@@ -87,6 +87,12 @@ def test_a_build_for_another_device_is_the_same_version(home, monkeypatch):
     assert found(home.path, "packages").status == "ok"
 
 
+def test_a_home_that_not_even_root_can_make_is_told_of():
+    # /proc says that root may write to it, and takes no folder from anybody.
+    check = found(Path("/proc/hdsweep/home"), "home")
+    assert (check.status, check.detail) == ("fail", "/proc/hdsweep/home cannot be made")
+
+
 def test_a_home_that_is_a_file_cannot_be_used(tmp_path):
     (tmp_path / "home").touch(mode=0o600)
     assert found(tmp_path / "home", "home").status == "fail"

@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import os
+import shlex
 import stat
 import subprocess
 import threading
@@ -296,3 +297,21 @@ def test_a_real_sweep_tells_a_server_and_a_program(tmp_path, server, program):
     summary = json.loads(done.stdout)
     assert message["counts"] == {name: summary[name] for name in message["counts"]}
     assert str(tmp_path) not in json.dumps(message)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["cat > f", "cat >f", "cat | mail me", "cat && true", "true ; cat", "cat 2>&1", "cat &"],
+)
+def test_what_only_a_shell_understands_is_refused_with_how_to_have_one(what):
+    with pytest.raises(InputError, match="is for a shell, and none is used") as caught:
+        receiver(what)
+    (hint,) = str(caught.value).splitlines()[2:]
+    # As it is typed: a shell of the user's own takes the outer quotes off.
+    _, typed = shlex.split(hint.removeprefix("hint: `").removesuffix("`"))
+    assert receiver(typed).arguments == ("sh", "-c", what)
+
+
+@pytest.mark.parametrize("what", ["cat 'a>b'", "cat '|x'", "cat a;b"])
+def test_names_that_hold_such_signs_are_names(what):
+    assert receiver(what).arguments[0] == "cat"

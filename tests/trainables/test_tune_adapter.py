@@ -86,6 +86,17 @@ def test_the_checkpoints_of_tune_resume_exactly(tiny, tmp_path):
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
 
 
+def test_the_log_of_a_run_says_what_it_is_and_how_far(tiny, tmp_path):
+    log, spec = tmp_path / "attempt.log", tiny.spec("hybrid")
+    results = trained(RunTrainable(config={**configuration(tiny, tmp_path), "log": str(log)}))
+    first, *steps = log.read_text().splitlines()
+    assert f"attempt 1 at run {spec.key}: hybrid of adm on isic2018-like, seed 0; " in first
+    assert len(steps) == len(results)
+    assert "update 3 50%" in steps[2]
+    assert "update 6 finished" in steps[-1]
+    assert f"final_loss {results[-1]['final_loss']:.6g}" in steps[-1]
+
+
 def test_what_goes_wrong_is_reported_and_the_actor_lives_on(tiny, tmp_path):
     config = configuration(tiny, tmp_path)
     wrong = {**config["spec"]["dataset"], "fingerprint": "0" * 64}
