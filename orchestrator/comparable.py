@@ -46,6 +46,7 @@ NEUTRAL = frozenset(
         "compute.one_layout",
         "compute.fused_adamw",
         "compute.tf32_matmul",
+        "compute.fused_norm",
     }
 )
 

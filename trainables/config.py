@@ -231,6 +231,10 @@ class ComputeConfig(Frozen):
     """Whether validation, hold-out and test images are segmented in bfloat16 as well, rather than in
     single precision; only where `precision` is bf16."""
 
+    fused_norm: bool = False
+    """Whether an ADM's normalisation, scale and shift, SiLU and dropout are one Triton kernel on a GPU, in
+    channels-last; elsewhere the same formula. Sums round otherwise, and dropout draws otherwise."""
+
     @property
     def contradiction(self) -> str | None:
         """What does not fit together, as a sentence; None if all does.
@@ -241,11 +245,21 @@ class ComputeConfig(Frozen):
             return f"compute.bf16_evaluation needs compute.precision bf16, got {self.precision}"
         if self.tf32_matmul and self.precision == "fp32":
             return "compute.tf32_matmul contradicts compute.precision fp32"
+        if self.fused_norm and not (self.one_layout and self.channels_last):
+            return "compute.fused_norm needs compute.one_layout and compute.channels_last"
+        if self.fused_norm and self.compile:
+            return "compute.fused_norm contradicts compute.compile, which fuses by itself"
         return None
 
 
 # Fields of `ComputeConfig` that came after keys had been given: left out of a key at their defaults.
-ADDED_TO_COMPUTE = ("one_layout", "fused_adamw", "tf32_matmul", "bf16_evaluation")
+ADDED_TO_COMPUTE = (
+    "one_layout",
+    "fused_adamw",
+    "tf32_matmul",
+    "bf16_evaluation",
+    "fused_norm",
+)
 
 
 class DatasetRef(Frozen):

@@ -20,6 +20,7 @@ WAYS = {
     },
     "fused AdamW": {"fused_adamw": True},
     "TF32 in matrix products": {"tf32_matmul": True},
+    "fused normalisation": {"one_layout": True, "channels_last": True, "fused_norm": True},
     "evaluation in bf16": {"precision": "bf16", "bf16_evaluation": True},
 }
 
@@ -54,7 +55,11 @@ def test_a_way_has_a_key_of_its_own_and_the_default_keeps_the_key_it_had(tiny, n
     explicit = tiny.spec("hybrid", compute=ComputeConfig(**{name: getattr(ComputeConfig(), name)}))
     assert explicit.key == default.key
     assert not default.compute.model_dump()[name]
-    base = {"precision": "bf16"} if name == "bf16_evaluation" else {}
+    needed = {
+        "bf16_evaluation": {"precision": "bf16"},
+        "fused_norm": {"one_layout": True, "channels_last": True},
+    }
+    base = needed.get(name, {})
     keys = {
         tiny.spec("hybrid", compute=ComputeConfig(**base, **way)).key for way in ({}, {name: True})
     }
@@ -65,6 +70,14 @@ def test_a_way_has_a_key_of_its_own_and_the_default_keeps_the_key_it_had(tiny, n
     ("fields", "message"),
     [
         ({"bf16_evaluation": True}, "bf16_evaluation needs compute.precision bf16, got tf32"),
+        (
+            {"fused_norm": True, "one_layout": True},
+            "fused_norm needs .* and compute.channels_last",
+        ),
+        (
+            {"fused_norm": True, "one_layout": True, "channels_last": True, "compile": True},
+            "fused_norm contradicts compute.compile",
+        ),
         ({"precision": "fp32", "tf32_matmul": True}, "tf32_matmul contradicts .*precision fp32"),
     ],
 )

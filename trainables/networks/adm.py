@@ -26,6 +26,7 @@ from trainables.config import AdmConfig
 from trainables.networks.adm_blocks import (
     AttentionBlock,
     ResidualBlock,
+    fuse_norms,
     take_over_blocks,
     use_one_layout,
 )
@@ -69,6 +70,9 @@ class AdmUNet(SegmentationNetwork):
     def use_one_layout(self) -> None:
         super().use_one_layout()
         use_one_layout(self.unet)
+
+    def fuse_norms(self) -> None:
+        fuse_norms(self.unet)
 
     @property
     def num_decoder_blocks(self) -> int:

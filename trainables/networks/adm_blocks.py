@@ -20,6 +20,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from trainables.networks.fused_norm import norm_silu
+
 
 class ResidualBlock(nn.Module):
     """Two normalised convolutions, the second conditioned on the time, beside a shortcut.
@@ -37,18 +39,24 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
-        self.one_layout = False
+        self.one_layout = self.fused = False
         self._down, self._up = block.downsample is not None, block.upsample is not None
         self._projected = block.conv_shortcut is not None
         _take_over(self, block)
 
     def forward(self, input_BCHW: Tensor, temb: Tensor) -> Tensor:
         """Return the block's output of an input and the time embedding temb_BE."""
-        hidden = self._resampled(F.silu(self.norm1(input_BCHW)))
-        hidden = self.conv1(hidden)
-        scale, shift = self.time_emb_proj(F.silu(temb))[:, :, None, None].chunk(2, dim=1)
-        hidden = self.norm2(hidden) * (1 + scale) + shift
-        hidden = self.conv2(self.dropout(F.silu(hidden)))
+        hidden = norm_silu(input_BCHW, self.norm1, fused=self.fused)
+        hidden = self.conv1(self._resampled(hidden))
+        scale, shift = self.time_emb_proj(F.silu(temb)).chunk(2, dim=1)
+        hidden = norm_silu(
+            hidden,
+            self.norm2,
+            scale_shift=(scale, shift),
+            dropout=self.dropout.p if self.training else 0.0,
+            fused=self.fused,
+        )
+        hidden = self.conv2(hidden)
         total: Tensor = self._shortcut(self._resampled(input_BCHW)) + hidden
         return total
 
@@ -132,6 +140,13 @@ def use_one_layout(unet: nn.Module) -> None:
     for module in unet.modules():
         if isinstance(module, ResidualBlock | AttentionBlock):
             module.one_layout = True
+
+
+def fuse_norms(unet: nn.Module) -> None:
+    """Have every residual block normalise, rectify and drop in one pass, where there is a kernel."""
+    for module in unet.modules():
+        if isinstance(module, ResidualBlock):
+            module.fused = True
 
 
 def _take_over(block: nn.Module, other: nn.Module) -> None:

@@ -90,6 +90,9 @@ class SegmentationNetwork(nn.Module, ABC):
         """Keep one memory layout from the input to the output, as far as the family can."""
         self.head.multiple = 8
 
+    def fuse_norms(self) -> None:
+        """Compute normalisations and what follows them in one pass, as far as the family can."""
+
     @property
     def head(self) -> HeadConv2d:
         """The last layer."""

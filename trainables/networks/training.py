@@ -22,6 +22,8 @@ class TrainingNetwork:
         network.to(memory_format=self._layout)
         if compute.one_layout:
             network.use_one_layout()
+        if compute.fused_norm:
+            network.fuse_norms()
         self._network = torch.compile(network) if compute.compile else network
 
     def __call__(self, images_BCHW: Tensor, t_B: Tensor) -> Tensor:
