@@ -145,6 +145,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "channels_last": True,
     },
     "bf16, one layout, channels-last, fused AdamW": {"precision": "bf16", **BEST},
+    "bf16, one layout, channels-last, fused AdamW and norm": {
+        "precision": "bf16",
+        **BEST,
+        "fused_norm": True,
+    },
+    "tf32, one layout, channels-last, fused AdamW and norm": {**BEST, "fused_norm": True},
     "tf32, one layout, channels-last, fused AdamW": BEST,
     "tf32, one layout, channels-last, fused AdamW, TF32 products": {**BEST, "tf32_matmul": True},
     "bf16, one layout, channels-last, fused AdamW, compiled": {

@@ -27,7 +27,9 @@ from trainables.config import (
     SamplingConfig,
     SegFormerConfig,
 )
+from trainables.data.batches import pinned, tensors_on
 from trainables.execute import Session, execute
+from trainables.networks.fused_norm import norm_silu
 from trainables.tune_adapter import RunTrainable
 
 pytestmark = [
@@ -130,7 +132,61 @@ def record(places):
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize(("family", "task"), RUNS)
 def test_interrupted_and_gone_on_with_it_ends_with_the_same_bits(made, family, task, precision):
-    spec, fresh_places = made(family, task, precision=precision)
+    assert_goes_on(made(family, task, precision=precision))
+
+
+LAID_OUT = {"one_layout": True, "channels_last": True}
+WAYS = {
+    "one layout": {"one_layout": True},
+    "one layout, channels-last": LAID_OUT,
+    "fused normalisation": {**LAID_OUT, "fused_norm": True},
+    "fused AdamW": {"fused_adamw": True},
+    "TF32 in matrix products": {"tf32_matmul": True},
+    "all in bf16": {
+        **LAID_OUT,
+        "precision": "bf16",
+        "fused_norm": True,
+        "fused_adamw": True,
+        "tf32_matmul": True,
+        "bf16_evaluation": True,
+    },
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("task", ["hybrid", "supervised"])
+def test_each_way_to_compute_goes_on_with_the_same_bits(made, task, way):
+    assert_goes_on(made("adm", task, **WAYS[way]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fused_normalisation_computes_on_a_gpu_what_the_modules_do(dtype):
+    maps = (torch.randn(2, 96, 70, 33, device="cuda") * 3 + 5).to(dtype)
+    maps = maps.contiguous(memory_format=torch.channels_last).requires_grad_()
+    norm = torch.nn.GroupNorm(32, 96).cuda()
+    pair = tuple(torch.randn(2, 96, device="cuda", requires_grad=True) for _ in range(2))
+    weights = torch.randn(maps.shape, device="cuda")
+    results = []
+    for given, fused in ((maps, True), (maps.detach().float().requires_grad_(), False)):
+        answer = norm_silu(given, norm, scale_shift=pair, fused=fused)
+        inputs = (given, norm.weight, norm.bias, *pair)
+        gradients = torch.autograd.grad(answer, inputs, weights.to(answer.dtype))
+        results.append([each.float() for each in (answer, *gradients)])
+    rounding = 2e-5 if dtype == torch.float32 else 2e-2
+    for one, other in zip(*results, strict=True):
+        assert (one - other).abs().max() <= rounding * other.abs().max()
+
+
+def test_images_on_a_gpu_have_the_values_of_a_cpu():
+    levels = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 16, 16, 3)
+    labels = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    expected, _ = tensors_on("cpu", levels, labels)
+    assert torch.equal(tensors_on("cuda", *pinned((levels, labels)))[0].cpu(), expected)
+
+
+def assert_goes_on(given):
+    """A run that is left at three moments ends with the bits of one that never was."""
+    spec, fresh_places = given
     unbroken, broken = fresh_places(), fresh_places()
     with warnings.catch_warnings():
         # PyTorch warns of a kernel that adds up in an order of its own.
@@ -184,8 +240,22 @@ def without_zeros(network):
 
 @pytest.mark.parametrize(
     "compute",
-    [{"channels_last": True}, {"precision": "bf16", "channels_last": True}, {"compile": True}],
-    ids=["channels-last", "bf16-channels-last", "compile"],
+    [
+        {"channels_last": True},
+        {"precision": "bf16", "channels_last": True},
+        {"compile": True},
+        {"one_layout": True},
+        {"one_layout": True, "channels_last": True, "fused_norm": True},
+        {"precision": "bf16", "one_layout": True, "channels_last": True, "fused_norm": True},
+    ],
+    ids=[
+        "channels-last",
+        "bf16-channels-last",
+        "compile",
+        "one-layout",
+        "fused-norm",
+        "bf16-fused-norm",
+    ],
 )
 @pytest.mark.parametrize("family", NETWORKS)
 def test_what_is_meant_to_be_faster_computes_the_same_function(
