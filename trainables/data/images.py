@@ -32,6 +32,9 @@ MANY_FRAMES = ("PNG", "TIFF", "GIF", "WEBP")
 OPAQUE = 255
 UPRIGHT = 1  # EXIF orientation; those of `QUARTERS` exchange width and height.
 QUARTERS = (5, 6, 7, 8)
+TIFF_STARTS = (b"II", b"MM")
+JPEG_START, JPEG_PIXELS = b"\xff\xd8", b"\xff\xda"  # What says how it lies comes before pixels.
+OF_ORIENTATION = (b"Exif", b"eXIf", b"EXIF", b"Raw profile type", b"adobe", b"XMP", b"xmp")
 PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 ASPECT_TOLERANCE = 0.02  # Copies of masks differ from their X-ray by a few pixels at most.
 MAX_PIXELS = 50_000_000  # The largest X-rays have 4892 x 4020, under 20 million.
@@ -119,6 +122,8 @@ def require_one_turn(entry: Entry) -> None:
 
     Certain is only a mask of the turned image's shape, where turning changes the shape.
     """
+    if not any(_may_be_turned(path) for path in (entry.image, *entry.masks)):
+        return
     how, image = _orientation(entry.image)
     for mask in entry.masks:
         its, shape = _orientation(mask)
@@ -130,6 +135,20 @@ def require_one_turn(entry: Entry) -> None:
             f"{turned}: turned by its EXIF orientation ({max(how, its)}), but {other} is not so; save it "
             "as it is to be seen, without an orientation"
         )
+
+
+def _may_be_turned(path: Path) -> bool:
+    """Whether a file may hold an orientation: has a mark of what holds one, or is a TIFF, which does.
+
+    Looking for a few bytes takes a hundredth of the time in which Pillow reads a header.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False  # Whoever decodes it says what is wrong.
+    if content.startswith(JPEG_START):
+        content = content.partition(JPEG_PIXELS)[0]
+    return content.startswith(TIFF_STARTS) or any(mark in content for mark in OF_ORIENTATION)
 
 
 def _lies(size: tuple[int, int]) -> int:
@@ -271,25 +290,33 @@ def decode_with_format(path: Path, formats: tuple[str, ...] = FORMATS) -> Decode
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=formats) as image:
                 _check_size(image.width, image.height)
-                raw_mode = _raw_mode(image)
-                frames = getattr(image, "n_frames", 1) if image.format in MANY_FRAMES else 1
-                if image.format == "PNG":
-                    image.verify()  # Decoding alone skips the checksums of PNG pixel data.
-            with Image.open(path, formats=formats) as image:
-                image.load()
-                format_, tags = str(image.format), dict(getattr(image, "tag_v2", None) or {})
-                # As every viewer shows it; Pillow's own mode and palette are kept.
-                upright = ImageOps.exif_transpose(image)
+                raw_mode, frames = _raw_mode(image), 1
+                if image.format in MANY_FRAMES:
+                    frames = getattr(image, "n_frames", 1)
+                    if image.format == "PNG":
+                        image.verify()  # Decoding alone skips the checksums of its pixel data.
+                else:
+                    _load(image)
+            if image.format in MANY_FRAMES:  # What was looked into is no longer at its start.
+                with Image.open(path, formats=formats) as image:
+                    _load(image)
+            format_, tags = str(image.format), dict(getattr(image, "tag_v2", None) or {})
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow's own limit, which is higher than ours, and its own words.
         raise BadImageError(f"{path}: not a readable image: {TOO_LARGE}") from error
     except Exception as error:  # On broken bytes, decoders raise whatever they like.
         raise BadImageError(f"{path}: not a readable image: {error}") from error
-    if "16" in raw_mode and not is_deep(upright):
+    if "16" in raw_mode and not is_deep(image):
         raise BadImageError(f"{path}: colours of 16 bits are not read; save it with 8")
     if frames > 1:
         raise BadImageError(f"{path}: holds {frames} images; save each in a file of its own")
-    return Decoded(upright, format_, raw_mode, tags)
+    return Decoded(image, format_, raw_mode, tags)
+
+
+def _load(image: Image.Image) -> None:
+    """Decode an opened image, as every viewer shows it; its mode and palette are kept."""
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
