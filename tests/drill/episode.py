@@ -44,7 +44,10 @@ class Subject:
 
 
 def _table(home: Path) -> bytes:
-    return _told("report", "table2", *SMOKE, *CELLS, home=home)
+    """Return the table and all it says, but when and in how many sessions it was made."""
+    told = json.loads(_told("report", "table2", *SMOKE, *CELLS, home=home))
+    del told["made"]
+    return json.dumps(told).encode()
 
 
 def _search(home: Path) -> bytes:
@@ -282,14 +285,23 @@ def play(
     finally:
         disturbed.close()
     try:
-        episode.identical = subject.outcome(disturbed.home) == expected
+        found = subject.outcome(disturbed.home)
     except AssertionError as error:
+        found = b""
         episode.problems.append(f"no outcome: {error}")
+    episode.identical = found == expected
     if not episode.identical:
-        episode.problems.append("the outcome is another")
+        episode.problems.append(f"the outcome is another: {_first_difference(expected, found)}")
     episode.redone = updates_redone(disturbed.home)
     episode.seconds = time.monotonic() - began
     return episode
+
+
+def _first_difference(expected: bytes, found: bytes) -> str:
+    pairs = enumerate(zip(expected, found, strict=False))
+    at = next((i for i, (one, other) in pairs if one != other), 0)
+    around = slice(max(0, at - 100), at + 100)
+    return f"{expected[around].decode()} became {found[around].decode()}"
 
 
 def updates_redone(home: Path) -> int:
