@@ -1,5 +1,6 @@
 """The `hdsweep` command: its verbs, and how it ends."""
 
+import json
 import os
 import sys
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from orchestrator.commands import (
 from orchestrator.commands.common import put, say
 from orchestrator.environment import settle
 from orchestrator.errors import HdsweepError, InputError
+from orchestrator.json_documents import error_document
 from orchestrator.stopping import run_until_asked
 from orchestrator.streams import (
     make_robust,
@@ -33,6 +35,8 @@ from orchestrator.streams import (
     require_written,
     start_as_meant,
 )
+
+INTERRUPTED = 130
 
 
 class _Verbs(TyperGroup):
@@ -80,6 +84,24 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(cluster.app, name="cluster")
 
 
+def _for_machines() -> bool:
+    return "--json" in sys.argv
+
+
+def _call() -> None:
+    """Run the command; what typer itself refuses is an error like ours where machines read it."""
+    if not _for_machines():
+        app(standalone_mode=True)
+        return
+    try:
+        ended = app(standalone_mode=False)
+    except typer.TyperException as error:
+        raise InputError(error.format_message()) from error
+    except typer.Abort as error:
+        raise SystemExit(INTERRUPTED) from error
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
 def main() -> None:
     """Run the command and leave with its exit status; an error is one clear line."""
     start_as_meant()
@@ -89,11 +111,11 @@ def main() -> None:
         require_working_directory()
         require_utf8((*sys.argv, os.environ.get("HDSWEEP_HOME", "")))
         try:
-            run_until_asked(app)
+            run_until_asked(_call)
         finally:
             require_written()
     except HdsweepError as error:
-        say(f"error: {error}")
+        say(json.dumps(error_document(error)) if _for_machines() else f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read standard output has gone; nothing is left to tell.

@@ -48,6 +48,8 @@ class Side:
     """By method and target."""
     runs: Mapping[str, StoredRun]
     """Finished, by key."""
+    named: Record | None = None
+    """What its table says of which sweep it is."""
 
     def __str__(self) -> str:
         return f"{self.sweep} of {self.home}"
@@ -146,7 +148,9 @@ def open_side(what: str, home: Path) -> Side:
         (sweep,) = tables
     known = {key: name for key, name in store.sweeps.names().items() if name in tables}
     sweep = known[find(sweep, known, where=str(path))]
-    return Side(path, sweep, _cells(tables[sweep] / "table.json", sweep), store.finished())
+    file = tables[sweep] / "table.json"
+    cells, said = _cells(file, sweep), (_read_json(file) or {}).get("sweep")
+    return Side(path, sweep, cells, store.finished(), said)
 
 
 def compare(a: Side, b: Side) -> Comparison:
@@ -167,12 +171,26 @@ def to_record(found: Comparison) -> dict[str, Any]:
     return {
         "identical": found.identical,
         **{
-            name: {"home": str(side.home), "sweep": side.sweep}
+            name: {"home": str(side.home), "sweep": _sweep_of(side)}
             for name, side in (("a", found.a), ("b", found.b))
         },
         "cells": [_cell_record(cell) for cell in found.cells],
         "reasons": [{"reason": why, "cells": list(on)} for why, on in found.reasons.items()],
     }
+
+
+def _sweep_of(side: Side) -> Record:
+    """Return which sweep a side is, as its table says; one of an earlier version says nothing."""
+    study, _, scale = side.sweep.partition(" #")[0].partition("/")
+    unknown: Record = {
+        "name": side.sweep,
+        "key": None,
+        "study": study,
+        "scale": scale,
+        "set": {},
+        "only": [],
+    }
+    return side.named or unknown
 
 
 def render(found: Comparison) -> Group:

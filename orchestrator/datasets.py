@@ -180,8 +180,8 @@ def verify_prepared(info: DatasetInfo, home: Path, image_size: int) -> "Verified
 def verified_record(found: "Verified") -> dict[str, Any]:
     """Return the finding for machines."""
     record = asdict(found)
-    record["prepared"] = found.prepared.model_dump(mode="json")
-    return record
+    del record["prepared"]
+    return {"dataset": found.prepared.model_dump(mode="json"), **record}
 
 
 def render_verified(found: "Verified") -> Group:

@@ -15,6 +15,7 @@ class HdsweepError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(f"{message}\n\nhint: {hint}" if hint else message)
+        self.message, self.hint = message, hint
 
 
 class InputError(HdsweepError):

@@ -15,7 +15,7 @@ HIDDEN = "***"
 TOLD = "--notify"
 HARMLESS = ("endpoint_override", "scheme", "region", "retry_limit_seconds", "anonymous")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
-OURS = ("hdsweep", "cli.py")
+OURS = ("hdsweep", "orchestrator/cli.py", "orchestrator/__main__.py")
 
 
 def typed() -> str | None:

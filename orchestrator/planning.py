@@ -14,6 +14,7 @@ from orchestrator.forecast import CPU, SECONDS_PER_HOUR, Forecast, forecast, gpu
 from orchestrator.frontier import seeds_first
 from orchestrator.hardware import cpu_cores, gpus
 from orchestrator.home import Home
+from orchestrator.json_documents import sweep_record
 from orchestrator.parts import data_warnings, parts_by_run, parts_line
 from orchestrator.plan import Plan, PlannedRun
 from orchestrator.simulate import Simulation, simulate
@@ -86,7 +87,22 @@ def simulated(costs: Forecast, asked: AskedGpus) -> Simulation:
     )
 
 
-def to_records(explained: Explained) -> Iterator[dict[str, Any]]:
+def plan_record(explained: Explained) -> dict[str, Any]:
+    """Return a plan for machines."""
+    plan, simulation = explained.plan, explained.simulation
+    return {
+        "sweep": sweep_record(plan.identity),
+        "generated": plan.generated,
+        "comparable": plan.comparable,
+        "planned": len(plan.runs),
+        "runs": list(_records(explained)),
+        "device": explained.forecast.device.name,
+        "simulation": None if simulation is None else _simulation_record(explained, simulation),
+        "notes": [*plan.notes, *plan.tuned],
+    }
+
+
+def _records(explained: Explained) -> Iterator[dict[str, Any]]:
     """Yield one JSON-ready record per run."""
     parts = parts_by_run(explained.plan)
     for run in explained.plan.runs:
@@ -108,13 +124,10 @@ def to_records(explained: Explained) -> Iterator[dict[str, Any]]:
         }
 
 
-def simulation_record(explained: Explained, simulation: Simulation) -> dict[str, Any]:
+def _simulation_record(explained: Explained, simulation: Simulation) -> dict[str, Any]:
     """Return the JSON-ready record of a simulated sweep."""
     return {
-        "study": explained.plan.study,
-        "scale": explained.plan.scale,
-        "runs": len(explained.forecast.seconds),
-        "device": explained.forecast.device.name,
+        "planned": len(explained.forecast.seconds),
         "gpus": simulation.gpus,
         "gpu_gb": simulation.gpu_gb,
         "makespan_seconds": round(simulation.makespan, 2),

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from orchestrator.asked import asked_plan, recipe_of_sweep
 from orchestrator.errors import InputError
@@ -30,6 +30,16 @@ class Rebuilt:
     """Their names."""
     searches: tuple[str, ...]
 
+    @classmethod
+    def of(cls, store: Store) -> Self:
+        """Return what the database of a store has."""
+        names = tuple(store.sweeps.names().values())
+        return cls(len(store.finished()), names, store.searches())
+
+    def names(self) -> dict[str, list[str]]:
+        """Return the sweeps and searches for machines."""
+        return {"sweeps": list(self.sweeps), "searches": list(self.searches)}
+
 
 def rebuild(home: Home, tracking_uri: str | None = None, say: Say = lambda _: None) -> Rebuilt:
     """Make the tracking database of a home anew; the old one is kept beside it.
@@ -45,7 +55,7 @@ def rebuild(home: Home, tracking_uri: str | None = None, say: Say = lambda _: No
         names = store.sweeps.names()
         for key, name in names.items():
             derive(store, key, name, say)
-        return Rebuilt(len(store.finished()), tuple(names.values()), store.searches())
+        return Rebuilt.of(store)
 
 
 def derive(store: Store, key: str, name: str, say: Say) -> None:

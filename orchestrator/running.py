@@ -16,6 +16,7 @@ from orchestrator.failures import Failure
 from orchestrator.forecast import CPU, Measured, forecast, gpu_of, peaks, resources
 from orchestrator.hardware import Devices, local_devices
 from orchestrator.home import Home
+from orchestrator.json_documents import sweep_record
 from orchestrator.parts import data_warnings, require_parts
 from orchestrator.plan import Plan, require_ready
 from orchestrator.stopping import Say, status_of, stopped_by_signals
@@ -61,6 +62,7 @@ class Outcome:
         """Return the counts for machines."""
         result = self.result
         return {
+            "sweep": sweep_record(self.swept.identity),
             "planned": result.planned,
             "reused": result.reused,
             "finished": result.finished,
@@ -71,9 +73,6 @@ class Outcome:
             "avoided_nodes": result.avoided_nodes,
             "within_budget": result.within_budget,
             "seconds": round(result.seconds, 3),
-            "sweep": self.swept.identity.name,
-            "study": self.swept.study,
-            "scale": self.swept.scale,
             "table": str(self.folder),
         }
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from orchestrator.failures import Failure, Group, grouped
 from orchestrator.home import Home
+from orchestrator.json_documents import sweep_record
 from orchestrator.plan import Plan
 from orchestrator.planning import explain
 from orchestrator.wording import duration, in_short, one_line
@@ -62,9 +63,7 @@ class Status:
         """Return it for machines."""
         left = self.seconds_left
         return {
-            "sweep": self.plan.identity.name,
-            "study": self.plan.study,
-            "scale": self.plan.scale,
+            "sweep": sweep_record(self.plan.identity),
             "generated": self.plan.generated,
             "planned": len(self.plan.runs),
             **self.counts(),

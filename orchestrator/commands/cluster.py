@@ -30,7 +30,7 @@ def validate(file: FileArgument, as_json: JsonOption = False) -> None:
     if kuberay and not kuberay_file.pods_are_checked():
         say("pod templates are checked where kubernetes-validate is installed")
     if as_json:
-        print_json({"file": str(file), "problems": found})
+        print_json("cluster.validate", {"file": str(file), "problems": list(found)})
     else:
         for problem in found:
             put(f"{file}: {problem}")
@@ -124,7 +124,7 @@ def status(file: FileArgument, as_json: JsonOption = False) -> None:
 
     found = jobs.status(Head(read_cluster(file)))
     if as_json:
-        print_json(found)
+        print_json("cluster.status", found)
         return
     print_rich(_nodes_table(found["nodes"]))
     print_rich(_jobs_table(found["jobs"]) if found["jobs"] else "no job was submitted")

@@ -7,13 +7,14 @@ import contextlib
 import gc
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.home import home_folder
+from orchestrator.json_documents import document
 from trainables.bounds import MOST_CPUS, MOST_TRIES
 
 UNLIMITED = 100_000  # Columns of what is no terminal.
@@ -150,9 +151,9 @@ def put(text: str) -> None:
     print(text, flush=True)
 
 
-def print_json(value: Any) -> None:
-    """Print one line of JSON."""
-    put(json.dumps(value, allow_nan=False))
+def print_json(schema: str, value: Mapping[str, Any]) -> None:
+    """Print the JSON document of a call, the only one; docs/json.md describes each by its schema."""
+    put(json.dumps(document(schema, value), allow_nan=False))
 
 
 def print_rich(renderable: Any) -> None:

@@ -32,7 +32,7 @@ def compare(
     here = home.expanduser().absolute()
     found = hold_together(open_side(a, here), open_side(b, here))
     if as_json:
-        print_json(to_record(found))
+        print_json("compare", to_record(found))
     else:
         print_rich(render(found))
     raise typer.Exit(int(not found.identical))

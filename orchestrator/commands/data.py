@@ -51,7 +51,7 @@ def list_(
 
     records = listed(home.expanduser().absolute(), image_size)
     if as_json:
-        print_json(records)
+        print_json("data.list", {"datasets": records})
     else:
         print_rich(render_datasets(records, image_size))
 
@@ -103,7 +103,7 @@ def prepare(
     for line in skipped_lines(prepared):
         say(line)
     if as_json:
-        print_json(prepared.model_dump(mode="json"))
+        print_json("data.prepared", {"dataset": prepared.model_dump(mode="json")})
 
 
 @app.command("import")
@@ -224,7 +224,7 @@ def import_(
     for line in skipped_lines(prepared):
         say(line)
     if as_json:
-        print_json(prepared.model_dump(mode="json"))
+        print_json("data.prepared", {"dataset": prepared.model_dump(mode="json")})
 
 
 @app.command()
@@ -255,7 +255,7 @@ def verify(
     path = home.expanduser().absolute()
     found = verify_prepared(known(name, Home(path)), path, image_size)
     if as_json:
-        print_json(verified_record(found))
+        print_json("data.verify", verified_record(found))
     else:
         print_rich(render_verified(found))
     raise typer.Exit(int(bool(found.problems)))

@@ -18,16 +18,18 @@ def check(
     from orchestrator.method_check import checked
 
     broken = False
+    records = []
     for known, each in checked(method):
         finding = each.finding
         broken |= not finding.kept
         if as_json:
-            record = {"method": known.name, "run": each.run, **vars(finding)}
-            print_json(record)
+            records.append({"method": known.name, "run": each.run, **vars(finding)})
         else:
             detail = f" ({finding.detail})" if finding.detail else ""
             mark = "ok  " if finding.kept else "FAIL"
             put(f"{mark} {each.run}: {finding.promise}{detail}")
+    if as_json:
+        print_json("check", {"kept": not broken, "findings": records})
     if broken:
         say(f"{method} does not keep what the sweep relies on; see trainables/loop.py")
         raise typer.Exit(1)

@@ -80,7 +80,7 @@ def reproduce(
                     for line in _lines(found):
                         put(line)
     if as_json:
-        print_json({"what": what, "identical": not drifted, "runs": records})
+        print_json("reproduce", {"what": what, "identical": not drifted, "runs": records})
     raise typer.Exit(int(drifted))
 
 

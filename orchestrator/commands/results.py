@@ -96,7 +96,7 @@ def report(
             ) from error
         say(f"report: {page}")
     if as_json:
-        print_json(to_document(table))
+        print_json("table", to_document(table))
     elif out is None:
         print_table(table)
 

@@ -187,7 +187,7 @@ def run(
         say(INTERRUPTED)
         raise typer.Exit(130) from None
     if as_json:
-        print_json(outcome.summary())
+        print_json("run", outcome.summary())
     else:
         print_table(outcome.table)
         if outcome.swept.identity != plan.identity:
@@ -227,14 +227,13 @@ def plan(
     """Show what STUDY would run, why, and what it would cost; start nothing.
 
     Needs no data, no GPU and no home folder. With --gpus, adds the time that a simulated sweep
-    takes, beside the least that any order could take. --json then ends with one record of that.
+    takes, beside the least that any order could take.
     """
     from orchestrator.planning import (
         AskedGpus,
         explain,
+        plan_record,
         render_plan,
-        simulation_record,
-        to_records,
     )
     from orchestrator.simulate import GPU_GB
 
@@ -259,10 +258,7 @@ def plan(
     explained = explain(planned, Home(home.expanduser().absolute()), asked)
     simulation = explained.simulation
     if as_json:
-        for record in to_records(explained):
-            print_json(record)
-        if simulation is not None:
-            print_json(simulation_record(explained, simulation))
+        print_json("plan", plan_record(explained))
     else:
         print_rich(render_plan(explained, every=every))
     if gantt is not None and simulation is not None:
@@ -306,7 +302,7 @@ def status(
     require_home(opened)
     found = status_of(planned, opened)
     if as_json:
-        print_json(found.to_record())
+        print_json("status", found.to_record())
     else:
         print_rich(render_failed(found) if failed else render_status(found))
 

@@ -133,7 +133,7 @@ def tune(
         say=say,
     )
     if as_json:
-        print_json(outcome.record)
+        print_json("tune", outcome.record)
     else:
         put(outcome.text)
     raise typer.Exit(outcome.exit_code)

@@ -27,6 +27,7 @@ def reconcile(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the database and the folders together after a crash; `run` does so too."""
+    from orchestrator.rebuilding import Rebuilt
     from orchestrator.rebuilding import rebuild as rebuild_database
     from orchestrator.store import Store
     from orchestrator.tracking_server import choose
@@ -40,14 +41,19 @@ def reconcile(
         for name in made.searches:
             say(f"search `{name}`: recorded again")
         if as_json:
-            print_json({"rebuilt": made.runs, "sweeps": made.sweeps, "searches": made.searches})
+            print_json(
+                "reconcile", {"rebuilt": True, "stored": made.runs, "runs": [], **made.names()}
+            )
         return
     choose(opened, tracking_uri)
     with Store.open(opened, say) as store:
         if store.moved:
             say(store.moved)
         if as_json:
-            print_json(store.reconciled)
+            runs = [{"key": key, "what": what} for key, what in store.reconciled.items()]
+            names = Rebuilt.of(store).names()
+            stored = len(store.finished())
+            print_json("reconcile", {"rebuilt": False, "stored": stored, "runs": runs, **names})
             return
         for key, what in store.reconciled.items():
             say(f"run {key}: {what}")
@@ -84,7 +90,8 @@ def doctor(
     if address != "local":
         checks += diagnose_nodes(open_home(home), address)
     if as_json:
-        print_json([asdict(check) for check in checks])
+        ok = not any(check.status == "fail" for check in checks)
+        print_json("doctor", {"ok": ok, "checks": [asdict(check) for check in checks]})
     else:
         print_rich(render(checks))
     raise typer.Exit(int(any(check.status == "fail" for check in checks)))

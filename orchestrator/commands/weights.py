@@ -30,7 +30,7 @@ def list_(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 
     records = listed(home.expanduser().absolute())
     if as_json:
-        print_json(records)
+        print_json("weights.list", {"weights": records})
     else:
         print_rich(render_weights(records))
 
@@ -73,4 +73,4 @@ def _report(name: str, home: Home, report: "KeyReport", *, as_json: bool) -> Non
     if not record["published"]:
         say(f"{name}: not the published file; no number built on it is held against the paper's")
     if as_json:
-        print_json(record)
+        print_json("weights.imported", record)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.identity import Identity
+from orchestrator.json_documents import sweep_record
 from orchestrator.plan import Plan
 from orchestrator.resolved import lines
 from orchestrator.wording import duration
@@ -66,16 +67,8 @@ class Made:
 
     def constant(self) -> dict[str, Any]:
         """Return for machines what is the same wherever and whenever the sweep is run."""
-        identity = self.identity
         return {
-            "sweep": {
-                "name": identity.name,
-                "key": identity.key,
-                "study": identity.study,
-                "scale": identity.scale,
-                "set": dict(identity.differences),
-                "only": list(identity.subset),
-            },
+            "sweep": sweep_record(self.identity),
             "from_paper": list(self.from_paper),
             "settings": dict(self.settings),
             "study_text": self.study_text,

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from orchestrator.json_documents import document
 from orchestrator.report.cells import Cell, Table
 from orchestrator.report.verdicts import verdict
 
-SCHEMA, VERSION = "hdsweep.table", 1
 COLUMNS: dict[str, type] = {
     "sweep": str,
     "method": str,
@@ -49,17 +49,16 @@ def write_json(table: Table, path: Path) -> None:
 def to_document(table: Table) -> dict[str, Any]:
     """Return the table as one JSON document: what it is, its cells, its notes, what made it."""
     made = table.made
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
+    content = {
+        **(made.constant() if made else {}),
         "title": table.title,
         "generated": table.generated,
         "comparable": table.comparable,
-        **(made.constant() if made else {}),
         "made": made.particular() if made else None,
         "cells": to_records(table),
         "notes": list(table.notes),
     }
+    return document("table", content)
 
 
 def _json(content: Any) -> str:
@@ -116,7 +115,7 @@ def _record(cell: Cell) -> dict[str, Any]:
         "n": cell.n,
         "published": {"mean": published.mean, "std": published.std} if published else None,
         "dataset": cell.dataset,
-        "n_planned": cell.n_planned,
+        "planned": cell.n_planned,
         "missing": {str(seed): why for seed, why in cell.missing.items()},
         "keys": {str(seed): key for seed, key in cell.keys.items()},
         "generated": cell.generated,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.cluster.lab import ADDRESSES, SHARED, Lab, wait_until
 from tests.command_line import outcome
+from tests.documents import document
 
 STUDY = ("table2", "--scale", "smoke")
 RUNS, VALUES = (
@@ -136,7 +137,7 @@ def worker_lost(lab: Lab, file: str, reference: bytes) -> Outcome:
 def nodes_alive(lab: Lab, file: str) -> set[str]:
     """Return the addresses of the nodes, as `cluster status` tells them."""
     done = hdsweep(lab, "cluster", "status", file, "--json")
-    return {node["address"] for node in json.loads(done.stdout)["nodes"]} if done.stdout else set()
+    return {node["address"] for node in document(done.stdout)["nodes"]} if done.stdout else set()
 
 
 def wait_for_nodes(lab: Lab, file: str, *names: str) -> float:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.command_line import hdsweep
+from tests.documents import document
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ optimizer.clip_norm = "none"
 def run(study, home, *settings):
     """Make a sweep of which not all runs finish; return its summary and what it told."""
     out, err = hdsweep("run", study, *settings, "--json", home=home, exit_code=1)
-    return json.loads(out.splitlines()[-1]), err
+    return document(out), err
 
 
 def test_a_run_that_diverges_fails_alone(tmp_path):
@@ -110,7 +111,7 @@ def test_each_kind_of_failure_has_its_policy(tmp_path):
     ]
     assert sorted(str(each["micro_batch"]) for each in results) == ["2"] * 4 + ["None"] * 4
     out, _ = hdsweep("status", study, "--json", home=home)
-    (group,) = json.loads(out)["failures"]
+    (group,) = document(out)["failures"]
     assert (group["kind"], len(group["labels"])) == ("error", 2)
     assert group["site"] == "mine.py:11 in advance"
     out, _ = hdsweep("status", study, "--failed", home=home)

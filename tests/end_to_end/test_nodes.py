@@ -13,6 +13,7 @@ from orchestrator.hardware import Devices
 from orchestrator.nodes import Demand
 from orchestrator.ray_session import devices
 from tests.command_line import command, outcome
+from tests.documents import document
 from tests.end_to_end.processes import wait_for_text
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_a_node_with_other_versions_is_named_before_anything_runs(cluster, tmp_p
 
     def nodes():
         done = subprocess.run(doctor, capture_output=True, text=True, timeout=200, check=False)
-        return [each for each in json.loads(done.stdout) if each["name"] == "node"]
+        return [each for each in document(done.stdout)["checks"] if each["name"] == "node"]
 
     assert [each["status"] for each in nodes()] == ["ok"]
     cluster.add_node(num_cpus=1, object_store_memory=MEMORY, env_vars={"PYTHONPATH": path})

@@ -17,6 +17,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.command_line import PATIENCE_S, command, hdsweep
+from tests.documents import document
 from tests.end_to_end.processes import wait_until, workers_of
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,7 @@ class Moment:
 def tune(home, *arguments, exit_code=0, trials=TRIALS):
     told = ("tune", "lambda", *SEARCH, "--trials", trials, *arguments)
     out, err = hdsweep(*told, home=home, exit_code=exit_code)
-    return json.loads(out.splitlines()[-1]) if out else err
+    return document(out) if out else err
 
 
 def stored(home, name="lambda-*"):
@@ -173,12 +174,12 @@ def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undist
     home, summary = undisturbed
     cells = ("table2", "--methods", "hybrid_ft", "--targets", "ph2", "--scale", "smoke")
     out, _ = hdsweep("plan", *cells, "--json", home=home)
-    reasons = {r["label"]: r["reason"] for r in map(json.loads, out.splitlines())}
+    reasons = {r["label"]: r["reason"] for r in document(out)["runs"]}
     assert reasons["pretrain hybrid isic2018-like"] == "reused"
     tuned = ("--from-tune", summary["search"])
     out, _ = hdsweep("run", *cells, *tuned, "--workers", 1, "--json", home=home)
     # The pretraining of the best lambda is stored; only the three cells are to be trained.
-    assert json.loads(out.splitlines()[-1])["reused"] == 1
+    assert document(out)["reused"] == 1
     out, _ = hdsweep("report", *cells, *tuned, home=home)
     assert "no other row was tuned" in " ".join(out.split())
 
@@ -186,7 +187,7 @@ def test_the_table_reuses_the_searchs_pretraining_and_says_what_was_tuned(undist
 def replayed(home, trial):
     """Train the runs of a trial again and return whether each is the same to the last bit."""
     out, _ = hdsweep("reproduce", trial, "--json", home=home)
-    return [each["identical"] for each in json.loads(out)["runs"]]
+    return [each["identical"] for each in document(out)["runs"]]
 
 
 def test_a_trial_is_replayed_to_the_same_bits(undisturbed):

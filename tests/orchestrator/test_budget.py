@@ -1,12 +1,12 @@
 """What a sweep may spend: by hand on a clock of our own, and a real sweep that is out of budget."""
 
-import json
 import subprocess
 
 import pytest
 
 from orchestrator.budget import Budget
 from tests.command_line import command
+from tests.documents import document
 
 HOUR = 3600.0
 
@@ -80,12 +80,12 @@ def run(tmp_path):
 def test_a_sweep_out_of_budget_leaves_runs_and_goes_on_with_more(run):
     nothing = run("--max-gpu-hours", "0")
     assert nothing.returncode == 1, nothing.stderr
-    summary = json.loads(nothing.stdout.splitlines()[-1])
+    summary = document(nothing.stdout)
     assert (summary["finished"], summary["within_budget"]) == (0, False)
     assert "3 runs left; the same command with more goes on" in nothing.stderr
     enough = run("--max-cost", "100", "--price", "2.5")
     assert enough.returncode == 0, enough.stderr
-    assert json.loads(enough.stdout.splitlines()[-1])["finished"] == 3
+    assert document(enough.stdout)["finished"] == 3
 
 
 @pytest.mark.parametrize(

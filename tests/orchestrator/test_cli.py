@@ -1,6 +1,5 @@
 """The command line as a user meets it: in a process of its own, wrong input above all."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from orchestrator.home import open_home
 from orchestrator.plan import load_plan
 from orchestrator.store import Store
 from tests.command_line import hdsweep
+from tests.documents import document
 
 STUDY = """
 title = "Mine"
@@ -125,7 +125,7 @@ def test_a_dataset_that_changed_on_disk_is_refused_before_anything_starts(tmp_pa
 
 def test_planning_at_paper_scale_needs_nothing(tmp_path):
     out, err = hdsweep("plan", "table2", "--json", home=tmp_path / "home")
-    records = [json.loads(line) for line in out.splitlines()]
+    records = document(out)["runs"]
     assert len(records) == 180
     assert sum(record["stage"] == "pretraining" for record in records) == 15
     # 54 million images through the pretrainings: days of a GPU. 33 of them through an ADM, 49 a second.
@@ -139,7 +139,7 @@ def test_planning_at_paper_scale_needs_nothing(tmp_path):
 @pytest.mark.parametrize(("methods", "runs"), [("baselines", 135), ("hybrid", 30), ("all", 165)])
 def test_groups_of_methods(tmp_path, methods, runs):
     out, _ = hdsweep("plan", "table2", "--methods", methods, "--json", home=tmp_path)
-    stages = [json.loads(line)["stage"] for line in out.splitlines()]
+    stages = [each["stage"] for each in document(out)["runs"]]
     assert stages.count("fine-tuning") == runs
 
 
@@ -155,7 +155,7 @@ def begun(tmp_path, empty_database):
 
 def test_a_report_of_nothing_names_every_missing_cell(begun):
     out, _ = hdsweep("report", "table2", "--scale", "smoke", "--json", home=begun)
-    cells = json.loads(out)["cells"]
+    cells = document(out)["cells"]
     assert len(cells) == 55
     assert all(cell["missing"] == dict.fromkeys("012", "not run") for cell in cells)
 
@@ -191,7 +191,7 @@ def test_a_report_that_cannot_be_written_says_where(tmp_path, begun, out):
 
 def test_status_of_nothing(begun):
     out, _ = hdsweep("status", "table2", "--scale", "smoke", "--json", home=begun)
-    status = json.loads(out)
+    status = document(out)
     assert (status["planned"], status["waiting"], status["driver"]) == (180, 180, None)
 
 
@@ -202,7 +202,7 @@ def test_the_home_may_come_from_the_environment(tmp_path):
 
 def test_datasets_are_listed_with_what_is_prepared(tmp_path):
     out, _ = hdsweep("data", "list", "--json", home=tmp_path)
-    records = {record["name"]: record for record in json.loads(out)}
+    records = {record["name"]: record for record in document(out)["datasets"]}
     assert records["shenzhen"]["expected"] == 566
     assert records["isic2018"]["prepared"] is None
     assert records["ph2-like"]["generated"]

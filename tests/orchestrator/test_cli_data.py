@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import hdsweep
+from tests.documents import document
 
 STUDY = """
 title = "my own pair"
@@ -72,7 +73,7 @@ def test_ones_own_data_from_folders_to_a_table(tmp_path):
     )
     assert "theirs: 12 images, 2 classes" in err
     out, _ = hdsweep("data", "verify", "theirs", "--image-size", 16, "--json", home=home)
-    found = json.loads(out)
+    found = document(out)
     assert found["classes"][1]["name"] == "square"
     assert found["classes"][1]["pixels"] == pytest.approx(81 / 576, abs=0.03)
     hdsweep(
@@ -83,7 +84,7 @@ def test_ones_own_data_from_folders_to_a_table(tmp_path):
     study = tmp_path / "study.toml"
     study.write_text(STUDY.format(target="theirs"))
     out, _ = hdsweep("run", study, "--json", "--workers", 1, home=home)
-    summary = json.loads(out.splitlines()[-1])
+    summary = document(out)
     assert (summary["planned"], summary["finished"]) == (3, 3)
     split = json.loads(next(home.glob("artifacts/*/artifacts/split.json")).read_text())
     assert set(split["train"]) == {f"scan {i:02} ä" for i in range(4)}
@@ -96,7 +97,7 @@ def test_ones_own_data_from_folders_to_a_table(tmp_path):
     _, err = hdsweep("data", "prepare", "theirs", "--image-size", 16, home=home)
     assert "have changed since it was prepared; preparing it again" in err
     out, _ = hdsweep("plan", study, "--json", home=home)
-    reasons = {r["label"]: r["reason"] for r in map(json.loads, out.splitlines())}
+    reasons = {r["label"]: r["reason"] for r in document(out)["runs"]}
     assert reasons["pretrain supervised mine"] == "reused"
     assert reasons["scratch_adm theirs seed 0"] == "changed: the images of its dataset"
 
@@ -112,10 +113,8 @@ def test_a_changed_pixel_changes_the_fingerprint_and_the_plan(tmp_path):
     def state():
         listed, _ = hdsweep("data", "list", "--image-size", 16, "--json", home=home)
         planned, _ = hdsweep("plan", study, "--json", home=home)
-        prints = {each["name"]: each["fingerprint"] for each in json.loads(listed)}
-        return prints["theirs"], {
-            r["label"]: r["key"] for r in map(json.loads, planned.splitlines())
-        }
+        prints = {each["name"]: each["fingerprint"] for each in document(listed)["datasets"]}
+        return prints["theirs"], {r["label"]: r["key"] for r in document(planned)["runs"]}
 
     before, keys = state()
     path = tmp_path / "theirs/images/scan 05 ä.png"

@@ -1,6 +1,5 @@
 """Standard output is data, standard error is talk, and the exit status says how it went."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from orchestrator.home import locked, open_home
 from tests.command_line import command
+from tests.documents import document
 
 ROOT = Path(__file__).parents[2]
 ONE_RUN = ["--methods", "scratch_adm", "--targets", "ph2", "--seeds", "0"]
@@ -89,7 +89,7 @@ def test_status_names_who_drives_the_home(tmp_path):
     home = open_home(tmp_path / "home")
     with locked(home):
         done = hdsweep("status", "table2", "--scale", "smoke", "--json", "--home", home.path)
-    status = json.loads(done.stdout)
+    status = document(done.stdout)
     assert status["driver"]["pid"] == str(os.getpid())
     assert status["seconds_left"] > 0
     assert status["stages"]["pretraining"]["waiting"] == 15
@@ -126,7 +126,7 @@ def test_with_json_standard_output_is_one_object_and_progress_has_no_escapes(tmp
     done = hdsweep("run", "table2", *ONE_RUN, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = done.stdout.splitlines()
-    summary = json.loads(line)
+    summary = document(line)
     assert (summary["planned"], summary["reused"], summary["finished"]) == (1, 0, 1)
     assert (summary["failed"], summary["blocked"], summary["interrupted"]) == (0, 0, False)
     assert summary["seconds"] > 0
@@ -144,7 +144,7 @@ def test_a_sweep_whose_reader_goes_away_is_stored_all_the_same(tmp_path):
     subprocess.run(command(*arguments), check=False, stdout=writer, stderr=writer, cwd=ROOT)
     os.close(writer)
     done = hdsweep("status", "table2", "--scale", "smoke", *ONE_RUN, "--json", "--home", tmp_path)
-    assert json.loads(done.stdout)["finished"] == 1
+    assert document(done.stdout)["finished"] == 1
 
 
 @pytest.mark.slow

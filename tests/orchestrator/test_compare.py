@@ -13,6 +13,7 @@ from orchestrator.plan import Cell, load_plan
 from orchestrator.running import table_of, write_table
 from orchestrator.store import Store
 from tests.command_line import hdsweep
+from tests.documents import document
 
 HERE = {"torch": "2.14.0", "device": "cpu"}
 STUDY = """
@@ -215,7 +216,7 @@ def test_the_command_shows_cells_seeds_and_reasons(swept):
     assert "fine_tuning.optimizer.lr 0.0002 -> 0.002: 2 cells" in out
     assert {path: path.read_bytes() for path in one.rglob("*.json")} == before
     out, _ = hdsweep("compare", one, "table2/smoke", "--json", home=one)
-    record = json.loads(out)
+    record = document(out)
     assert record["identical"]
     assert record["cells"][0]["seeds"]["0"]["state"] == "identical"
     _, said = hdsweep("compare", one, "table2/paper", home=one, exit_code=2)

@@ -2,7 +2,6 @@
 
 import collections
 import io
-import json
 import shutil
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from orchestrator.doctor import Check, diagnose, render
 from orchestrator.hardware import Gpu
 from orchestrator.home import locked, open_home
 from tests.command_line import command
+from tests.documents import document
 
 ROOT = Path(__file__).parents[2]
 Usage = collections.namedtuple("Usage", "total used free")
@@ -202,7 +202,7 @@ def test_the_command_fails_exactly_if_a_check_does(home):
 
     def run():
         done = subprocess.run(call, cwd=ROOT, check=False, capture_output=True, text=True)
-        checks = json.loads(done.stdout)
+        checks = document(done.stdout)["checks"]
         assert done.returncode == any(check["status"] == "fail" for check in checks)
         return done.returncode
 

@@ -1,7 +1,6 @@
 """The environment: what is set, taken out and passed on, and that this machine is never asked by proxy."""
 
 import http.server
-import json
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ import ray.tune.constants
 
 from orchestrator.environment import SET, find, settle
 from tests.command_line import command
+from tests.documents import document
 
 ASK = """
 import sys, urllib.request
@@ -132,7 +132,7 @@ def test_doctor_lists_what_it_found_without_its_value(tmp_path):
         timeout=60,
         env=os.environ | found,
     )
-    checks = [each for each in json.loads(done.stdout) if each["name"] == "environment"]
+    checks = [each for each in document(done.stdout)["checks"] if each["name"] == "environment"]
     told, passed_on = ([c for c in checks if c["status"] == status] for status in ("warn", "ok"))
     assert "TUNE_RESULT_DIR is not used: " in told[0]["detail"]
     assert "TUNE_RESULT_DIR" in told[0]["hint"]

@@ -1,6 +1,5 @@
 """`hdsweep data import` and `remove`: what is known afterwards, and what is left."""
 
-import json
 import zipfile
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import hdsweep
+from tests.documents import document
 
 
 def write(root, levels=(0, 255), *, count=4, lines="a\nb\n"):
@@ -35,7 +35,7 @@ def imported(root, home, *options, name="mine", exit_code=0):
 
 def names(home):
     out, _ = hdsweep("data", "list", "--image-size", 16, "--json", home=home)
-    return {each["name"]: each["fingerprint"] for each in json.loads(out)}
+    return {each["name"]: each["fingerprint"] for each in document(out)["datasets"]}
 
 
 def left(home):
@@ -136,6 +136,6 @@ def test_the_preprocessing_of_x_rays_is_in_the_fingerprint_and_the_description(t
     root, home = write(tmp_path / "set"), tmp_path / "home"
     imported(root, home)
     out, _ = imported(root, home, "--modality", "chest-xray", "--json", name="x_rays")
-    assert json.loads(out)["preprocessing"] == "equalised"
+    assert document(out)["dataset"]["preprocessing"] == "equalised"
     found = names(home)
     assert found["mine"] != found["x_rays"]

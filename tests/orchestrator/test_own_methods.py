@@ -1,11 +1,11 @@
 """Methods of one's own: a file that a study names, checked, planned, and trained by Ray's workers."""
 
-import json
 import textwrap
 
 import pytest
 
 from tests.command_line import hdsweep
+from tests.documents import document
 
 METHOD = """
     from torch.nn import functional as F
@@ -76,7 +76,7 @@ def write(path, text, module):
 def test_a_method_that_keeps_its_promises_passes(tmp_path):
     file = write(tmp_path / "flipped.py", METHOD, "flipped")
     out, _ = hdsweep("check", file, "--json", HDSWEEP_HOME=str(tmp_path / "home"))
-    findings = [json.loads(line) for line in out.splitlines()]
+    findings = document(out)["findings"]
     assert len(findings) == 12  # Six promises for each of two runs.
     assert all(finding["kept"] for finding in findings)
     assert not (tmp_path / "home").exists()
@@ -97,16 +97,16 @@ def test_a_study_with_a_method_of_its_own_is_swept_and_changed_code_is_another_r
     file = write(tmp_path / "mine_swept.py", METHOD, "mine_swept")
     study = write(tmp_path / "study.toml", STUDY, "mine_swept")
     out, _ = hdsweep("run", study, "--json", "--workers", 1, home=home)
-    summary = json.loads(out.splitlines()[-1])
+    summary = document(out)
     assert (summary["planned"], summary["finished"], summary["failed"]) == (4, 4, 0)
     out, _ = hdsweep("report", study, "--json", home=home)
-    values = {cell["method"]: cell["values"]["0"] for cell in json.loads(out)["cells"]}
+    values = {cell["method"]: cell["values"]["0"] for cell in document(out)["cells"]}
     assert values["flipped_ft"] != values["supervised_ft"]
     out, _ = hdsweep("plan", study, "--json", home=home)
-    before = {record["label"]: record["key"] for record in map(json.loads, out.splitlines())}
+    before = {record["label"]: record["key"] for record in document(out)["runs"]}
     file.write_text(file.read_text() + "# another file\n")
     out, _ = hdsweep("plan", study, "--json", home=home)
-    after = {record["label"]: record["key"] for record in map(json.loads, out.splitlines())}
+    after = {record["label"]: record["key"] for record in document(out)["runs"]}
     changed = {label for label, key in before.items() if key not in after.values()}
     assert changed == {
         label for label in before if "mine_swept" in label or label.startswith("flipped")

@@ -1,6 +1,5 @@
 """`hdsweep plan --gpus`: what is printed of a simulated sweep, its record, and its picture."""
 
-import json
 from functools import partial
 from xml.etree import ElementTree
 
@@ -14,6 +13,7 @@ from orchestrator.planning import AskedGpus, explain, simulated
 from orchestrator.report.gantt import _stacked, gantt, write_gantt
 from orchestrator.simulate import Loss, simulate
 from tests import command_line
+from tests.documents import document
 
 SMALL = ["plan", "table2", "--targets", "ph2", "--seeds", "0"]
 
@@ -39,12 +39,15 @@ def test_the_plan_names_makespan_bound_critical_path_and_cost(hdsweep):
     assert err == ""
 
 
-def test_the_record_comes_last_and_only_when_asked_for(hdsweep):
-    *runs, last = map(json.loads, hdsweep(*SMALL, "--gpus", 2, "--json")[0].splitlines())
-    without = [json.loads(line) for line in hdsweep(*SMALL, "--json")[0].splitlines()]
+def test_the_simulation_is_in_the_document_only_when_asked_for(hdsweep):
+    asked = document(hdsweep(*SMALL, "--gpus", 2, "--json")[0])
+    runs, last = asked["runs"], asked["simulation"]
+    plain = document(hdsweep(*SMALL, "--json")[0])
+    without = plain["runs"]
+    assert plain["simulation"] is None
     assert [each["key"] for each in runs] == [each["key"] for each in without]
     assert last["gpus"] == 2
-    assert last["runs"] == len(runs)
+    assert last["planned"] == len(runs)
     assert last["makespan_seconds"] >= last["bound_seconds"]
     assert last["ratio_to_bound"] == pytest.approx(
         last["makespan_seconds"] / last["bound_seconds"], abs=1e-4

@@ -1,6 +1,5 @@
 """The parts of a target in a plan: in numbers, and refused where they would fail or say nothing."""
 
-import json
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from orchestrator.errors import InputError
 from orchestrator.parts import TargetParts, data_warnings, parts_by_run, parts_line, require_parts
 from orchestrator.plan import load_plan
 from tests.command_line import hdsweep
+from tests.documents import document
 from trainables.data.datasets import all_datasets
 from trainables.data.own.describe import describe
 from trainables.data.prepare import prepare
@@ -108,7 +108,7 @@ def test_listed_images_beyond_those_trained_on_are_said_to_be_unused(tmp_path):
     out, _ = hdsweep("plan", study, home=tmp_path / "home")
     assert "4/3/3 (2 for training unused)" in " ".join(out.split())
     out, _ = hdsweep("plan", study, "--json", home=tmp_path / "home")
-    parts = [json.loads(line)["parts"] for line in out.splitlines()]
+    parts = [each["parts"] for each in document(out)["runs"]]
     assert {"train": 4, "val": 3, "test": 3, "unused": 2} in parts
     assert parts.count(None) == 2  # The pretrainings.
 

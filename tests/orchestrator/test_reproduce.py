@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.command_line import hdsweep
+from tests.documents import document
 
 pytestmark = pytest.mark.slow
 ROWS = ("--methods", "hybrid_ft,i1k_deeplab", "--targets", "ph2", "--seeds", "0")
@@ -15,7 +16,7 @@ def reproduced(what, home, *arguments, exit_code=0):
     out, _ = hdsweep(
         "reproduce", what, "--scale", "smoke", "--json", *arguments, home=home, exit_code=exit_code
     )
-    return json.loads(out)["runs"]
+    return document(out)["runs"]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from orchestrator.reproduce import keys_of
 from orchestrator.store import DamagedResultError, StaleAttemptError, Store
 from orchestrator.tracking_database import Known, read_runs
 from tests.command_line import command
+from tests.documents import document
 from tests.stored_runs import committed, fill, metric_history
 from trainables.history import Point
 
@@ -222,7 +223,7 @@ def test_the_database_is_rebuilt_from_the_artifacts(home, plan, pretraining):
     before = committed(home, plan, pretraining)
     home.database.unlink()
     moved = move_home(home)
-    assert json.loads(reconcile(moved, "--rebuild", "--json").stdout)["rebuilt"] == 1
+    assert document(reconcile(moved, "--rebuild", "--json").stdout)["stored"] == 1
     store = Store.read(moved)
     after = store.finished()[pretraining.key]
     parent = after.tags["mlflow.parentRunId"]
@@ -315,7 +316,7 @@ def test_a_damaged_artifact_is_not_taken_into_a_rebuilt_database(home, plan, pre
     stored = committed(home, plan, pretraining)
     (stored.artifacts / "weights.safetensors").write_bytes(b"weightz")
     home.database.unlink()
-    assert json.loads(reconcile(move_home(home), "--rebuild", "--json").stdout)["rebuilt"] == 0
+    assert document(reconcile(move_home(home), "--rebuild", "--json").stdout)["stored"] == 0
 
 
 def test_database_and_logs_are_the_owners(home, plan, pretraining):

@@ -1,7 +1,6 @@
 """Whatever standard output and error are, work is stored first and what is printed degrades."""
 
 import ast
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from orchestrator.errors import InputError
 from orchestrator.streams import HANDLER, require_utf8
 from tests.command_line import command
+from tests.documents import document
 
 ROOT = Path(__file__).parents[2]
 ONE_RUN = ["--scale", "smoke", "--methods", "scratch_adm", "--targets", "ph2", "--seeds", "0"]
@@ -112,7 +112,7 @@ def test_a_sweep_is_stored_before_its_table_cannot_be_printed(tmp_path):
         )
     assert done.returncode == 1
     status = call("status", "table2", *ONE_RUN, *home, "--json")
-    assert json.loads(status.stdout)["finished"] == 1
+    assert document(status.stdout)["finished"] == 1
     for locale in LOCALES.values():
         for verb in ("report", "status"):
             shown = call(verb, "table2", *ONE_RUN, *home, environment=locale)

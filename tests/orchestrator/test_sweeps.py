@@ -19,6 +19,7 @@ from orchestrator.store import Store
 from orchestrator.sweep_file import every
 from orchestrator.tuning.tuned import answer_file
 from tests.command_line import hdsweep
+from tests.documents import document
 from tests.stored_runs import commit_made_up
 
 STUDY = """
@@ -317,8 +318,8 @@ def test_verbs_take_names_and_a_report_of_a_part_has_a_place_of_its_own(study, h
     run(home, planned(study, home))
     run(home, planned(study, home, overrides=[f"{LAMBDA}=1e-2"]))
     out, _ = hdsweep("status", name, "--json", home=home.path)
-    status = json.loads(out)
-    assert (status["sweep"], status["finished"]) == (name, 5)
+    status = document(out)
+    assert (status["sweep"]["name"], status["finished"]) == (name, 5)
     for asked in ([], ["--methods", "hybrid_ft"]):
         hdsweep("report", name, *asked, home=home.path)
     folder = home.path / "reports" / "mine-smoke-mask_weight=0.01"
@@ -327,7 +328,7 @@ def test_verbs_take_names_and_a_report_of_a_part_has_a_place_of_its_own(study, h
     assert (len(whole["cells"]), len(part["cells"])) == (2, 1)
     assert part["sweep"]["name"] == f"{name}, only hybrid_ft"
     out, _ = hdsweep("compare", "mine/smoke", name, "--json", home=home.path, exit_code=1)
-    assert json.loads(out)["b"]["sweep"] == name
+    assert document(out)["b"]["sweep"]["name"] == name
     _, err = hdsweep("compare", "mine/smoke", "mine/demo", home=home.path, exit_code=2)
     assert "there are mine/smoke; mine/smoke, mask_weight=0.01" in err
     _, err = hdsweep("reproduce", "hybrid_ft/ph2/1", home=home.path, exit_code=2)

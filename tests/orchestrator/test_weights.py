@@ -23,6 +23,7 @@ from orchestrator.plan import load_plan
 from orchestrator.report.cells import make_table
 from orchestrator.report.verdicts import verdict
 from orchestrator.weights import fetch_weights, import_weights, listed, render_report
+from tests.documents import document
 from trainables.config import DeepLabConfig
 from trainables.networks import build, weights
 from trainables.networks.weights import load_backbone
@@ -77,7 +78,7 @@ def test_importing_says_which_file_it_was_and_what_came_of_it(resnet, home):
     assert "318 tensors of the encoder loaded" in done.stderr  # Of ResNet-50, but for fc.
     assert "stay random: model.classifier (" in done.stderr
     assert "not the published file; no number built on it" in done.stderr
-    record = json.loads(done.stdout)
+    record = document(done.stdout)
     assert (record["source_sha256"], record["published"]) == (digest, False)
     (stored, _) = listed(home.path)
     assert record["sha256"] == stored["sha256"] != digest

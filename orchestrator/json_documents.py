@@ -1,0 +1,35 @@
+"""What `--json` prints: one document per call, with its schema and version; docs/json.md has every field.
+
+A field may be added without another version; one that is renamed, removed or means something else makes one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.errors import HdsweepError
+from orchestrator.identity import Identity
+
+VERSION = 1
+
+
+def document(schema: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document of a verb."""
+    return {"schema": f"hdsweep.{schema}", "version": VERSION, **value}
+
+
+def error_document(error: HdsweepError) -> dict[str, Any]:
+    """Return an error, as it is printed on standard error."""
+    told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    return document("error", told)
+
+
+def sweep_record(identity: Identity) -> dict[str, Any]:
+    """Return which sweep a document is of; the same in all of them."""
+    return {
+        "name": identity.name,
+        "key": identity.key,
+        "study": identity.study,
+        "scale": identity.scale,
+        "set": dict(identity.differences),
+        "only": list(identity.subset),
+    }
