@@ -26,6 +26,7 @@ from orchestrator.wording import duration, in_short, one_line
 KINDS = ("auto", "live", "plain", "none")
 REFRESHES_PER_SECOND = 4
 HEARTBEAT_SECONDS = 30.0
+SIZES = ("COLUMNS", "LINES")
 CLEAR = "\x1b[H\x1b[J"
 MOST_NAMED = 3  # Runs that a sign of life lists.
 
@@ -114,7 +115,9 @@ def live_view(draw: Callable[[int, int], Text], out: TextIO) -> Iterator[Console
     Args:
         draw: from a width and a height that it must not exceed; called from a thread of Rich's.
     """
-    console = Console(file=out, force_terminal=True)
+    # The terminal's own size: variables that were exported once do not follow it.
+    environ = {name: value for name, value in os.environ.items() if name not in SIZES}
+    console = Console(file=out, force_terminal=True, _environ=environ)
     size = console.size
 
     def drawn() -> Text:
