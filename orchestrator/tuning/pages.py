@@ -4,7 +4,8 @@ import base64
 import contextlib
 import html
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +17,7 @@ from orchestrator.tuning.ledger import Ledger, quiet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MARGIN, LEAST_MARGIN = 0.1, 0.5  # Above and below a curve: part of its height, percent points.
 GENERATED = "Generated data: made by a program, says nothing about real images."
 COLOURS = (
     "#0072b2",
@@ -141,10 +143,13 @@ def curve(answer: Answer, name: str) -> "Figure":
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     done = sorted(answer.complete, key=lambda each: each.values[name])
+    low, high = _limits(done)
     for colour, target in zip(cycle(COLOURS), answer.search.targets, strict=False):
         x = [each.values[name] for each in done]
         rows = [each.by_target[target] for each in done]
         axes.plot(x, [fmean(row) for row in rows], "o-", color=colour, label=search.shown[target])
+        for at, row in zip(x, rows, strict=True):
+            axes.plot([at] * len(row), row, ".", color=colour, markersize=4, alpha=0.6)
         axes.fill_between(
             x,
             [min(r) for r in rows],
@@ -156,7 +161,8 @@ def curve(answer: Answer, name: str) -> "Figure":
         stopped = [each for each in answer.tried if each.state == "pruned"]
         axes.plot(
             [each.values[name] for each in stopped],
-            [fmean(each.by_target[target]) for each in stopped],
+            # What was stopped far below stands on the edge, rather than hiding what differs above.
+            [max(fmean(each.by_target[target]), low) for each in stopped],
             "v",
             markerfacecolor="none",
             color=colour,
@@ -166,10 +172,19 @@ def curve(answer: Answer, name: str) -> "Figure":
     if reference is not None:
         axes.axvline(reference, color="0.6", linestyle=":", label="the paper's")
     with quiet():  # One value alone spans no axis; matplotlib widens it and says so.
-        axes.set(xscale="log", xlabel=name, ylabel="validation metric in %")
+        axes.set(xscale="log", xlabel=name, ylabel="validation metric in %", ylim=(low, high))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     return figure
+
+
+def _limits(done: Sequence[Tried]) -> tuple[float, float]:
+    """Return from where to where the metric is shown: what trials of the whole budget reached."""
+    values = [value for each in done for row in each.by_target.values() for value in row]
+    if not values:
+        return 0.0, 100.0
+    margin = max((max(values) - min(values)) * MARGIN, LEAST_MARGIN)
+    return min(values) - margin, max(values) + margin
 
 
 def _table(answer: Answer) -> Iterator[str]:
@@ -214,14 +229,41 @@ def _page(answer: Answer, pictures: dict[str, bytes]) -> str:
     )
     search = answer.search
     title = escaped(search.title)
-    found = "".join(f"<p>{escaped(line)}" for line in findings(answer))
-    said = "".join(f"<li>{escaped(note)}" for note in notes(answer))
+    found = "".join(f"<p>{_as_code(escaped(line))}" for line in findings(answer))
+    said = "".join(f"<li>{_as_code(escaped(note))}" for note in notes(answer))
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>"
+        ":root{color-scheme:light dark}"
         "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "table{border-collapse:collapse}th,td{padding:.2rem .8rem;text-align:right}"
-        "th{border-bottom:1px solid}img{max-width:100%}li{color:#444}</style>"
-        f"<h1>{title}</h1>{found}{images}<table><thead><tr>{head}<tbody>{body}</table><ul>{said}</ul>\n"
+        "th{border-bottom:1px solid}img{max-width:100%;background:#fff}li{opacity:.8}</style>"
+        f"<h1>{title}</h1>{found}{images}<table><thead><tr>{head}<tbody>{body}</table>"
+        f"{_every_seed(answer)}<ul>{said}</ul>\n"
+    )
+
+
+def _as_code(text: str) -> str:
+    """Return escaped text with what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+
+
+def _every_seed(answer: Answer) -> str:
+    """Return a fold with the value of every tuning seed."""
+    search = answer.search
+    names = [html.escape(search.shown[target]) for target in search.targets]
+    head = "".join(f"<th scope=col>{name}" for name in ("trial", *names))
+    rows = [
+        f"<tr><td>{each.number}"
+        + "".join(
+            f"<td>{', '.join(f'{v:.2f}' for v in each.by_target[t])}" for t in search.targets
+        )
+        for each in answer.tried
+        if each.by_target
+    ]
+    title = f"Every seed ({', '.join(map(str, search.seeds))}, in this order)"
+    return (
+        f"<details><summary>{title}</summary><table><thead><tr>{head}<tbody>{''.join(rows)}"
+        "</table></details>"
     )
 
 

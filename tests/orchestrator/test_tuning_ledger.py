@@ -253,6 +253,12 @@ def test_the_answer_names_the_best_what_is_as_good_and_the_papers_own(tmp_path):
     page = (tmp_path / "pages/answer.html").read_text()
     assert "data:image/png;base64," in page
     assert "http" not in page.replace("https://", "")
+    assert "`" not in page
+    assert f"<code>hdsweep run table2 --from-tune {made.name}</code>" in page
+    assert "color-scheme:light dark" in page
+    one = answer.complete[-1]
+    seeds = ", ".join(f"{value:.2f}" for value in one.by_target["ph2"])
+    assert f"<tr><td>{one.number}<td>{seeds}" in page
     names = {path.name for path in (tmp_path / "pages/optuna").iterdir()}
     assert {"slice.html", "slice.png", "intermediate_values.html"} <= names
 
@@ -305,6 +311,17 @@ def test_of_the_papers_value_that_was_stopped_no_regret_is_claimed(tmp_path):
     drawn = {line.get_label(): line for line in curve(answer, "lambda").axes[0].lines}
     assert list(drawn["ph2-like"].get_xdata()) == [1e-3, 1e-2, 1e-1, 1.0]
     assert list(drawn["ph2-like, stopped early"].get_xdata()) == [1e-4]
+
+
+def test_what_was_stopped_far_below_does_not_hide_what_differs_above(tmp_path):
+    made = search(tmp_path, sampler="grid", scheduler="median", low=1e-4)
+    steps = {1e-4: 5.0}
+    answer = answer_to(made, lambda v, rung: {"ph2": steps.get(v["lambda"], 80.0) + rung})
+    (axes,) = curve(answer, "lambda").axes
+    low, high = axes.get_ylim()
+    assert 75 < low < high < 90
+    (stopped,) = (line for line in axes.lines if "stopped" in line.get_label())
+    assert list(stopped.get_ydata()) == [low]
 
 
 def test_a_search_of_two_parameters_has_a_curve_for_each_and_every_plot_that_applies(tmp_path):
