@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from orchestrator import artifact_locations, tracking_database
+from orchestrator import artifact_locations, schema, tracking_database
 from orchestrator.attempts import LABELS, RESULT, Attempt
 from orchestrator.book import LONGEST_TAG, Book
 from orchestrator.errors import HdsweepError
@@ -92,7 +92,7 @@ class Store(SweepStore, GroupStore):
         self.reconciled: dict[str, str] = {}
         """What was done on opening about runs that a killed driver left, by key."""
         self.moved: str | None = None
-        """What there is to tell of a home that was moved or copied since it was last opened."""
+        """What there is to tell of a home that was moved, copied or of an older schema when it was opened."""
         self._twice: list[Known] = []
         self._without_values: set[str] = set()
         """Keys of finished runs that were made again in MLflow; their folders have the values."""
@@ -158,13 +158,15 @@ class Store(SweepStore, GroupStore):
         tracking.create(home)
         tracking_database.require_writable(home)
         moved = artifact_locations.mend(home)
+        upgraded = schema.upgrade(home)
         client = tracking.connect(home)
         experiment, was_there = tracking.our_experiment(client, home, tell)
         runs = tracking.every_run(home, client, experiment)
         store = cls(home, runs, client=client, experiment=experiment, tell=tell)
         store._bring_back(runs)
         store.reconciled = store.reconcile()
-        store.moved = moved or (None if was_there else artifact_locations.recorded_anew(home))
+        anew = None if was_there else artifact_locations.recorded_anew(home)
+        store.moved = "\n".join(filter(None, (moved or anew, upgraded))) or None
         try:
             yield store
         finally:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from orchestrator import artifact_locations
+from orchestrator import artifact_locations, schema
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home
 from orchestrator.tracking_database import database_uri
@@ -114,6 +114,8 @@ def _told(home: Home, url: str, tell: Callable[[str], None]) -> str:
 
 def _mend(home: Home, say: Callable[[str], None]) -> None:
     """Have the artifacts of a moved home found; where it cannot be written to, say what will be missing."""
+    if upgraded := schema.upgrade(home):
+        say(upgraded)
     try:
         told = artifact_locations.mend(home)
     except InputError as error:
