@@ -5,12 +5,14 @@ want of memory: a sweep would hang without a word.
 """
 
 import contextlib
+import json
 import os
 import sys
 import threading
 from collections.abc import Iterator
 
 from orchestrator.errors import HdsweepError
+from orchestrator.json_documents import error_document
 
 PAUSE_S, GRACE_S = 1.0, 15.0
 PARTS = ("gcs_server", "raylet")
@@ -57,7 +59,9 @@ def ending_with_ray() -> Iterator[None]:
             except RayLostError as error:
                 if over.wait(GRACE_S):
                     return
-                print(f"error: {error}", file=sys.stderr, flush=True)
+                machines = "--json" in sys.argv
+                told = json.dumps(error_document(error)) if machines else f"error: {error}"
+                print(told, file=sys.stderr, flush=True)
                 os._exit(error.exit_code)
 
     thread = threading.Thread(target=watch, name="ray-alive", daemon=True)

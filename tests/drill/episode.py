@@ -72,9 +72,9 @@ def _told(*arguments: object, home: Path) -> bytes:
 # Four pretrainings of a second or more, so that blows meet training, and twelve fine-tunings.
 CELLS = ("--methods", "hybrid_ft,diffusion_ledm,scratch_adm", "--targets", "ph2,montgomery")
 CELLS += ("--seeds", "0,1")
-CELLS += ("--set", "pretraining.updates=100", "--set", "pretraining.log_every=10")
+CELLS += ("--set", "pretraining.updates=300", "--set", "pretraining.log_every=10")
 SEARCH = ("tune", "lambda", "--source", "isic2018", "--targets", "ph2", "--seeds", 1, *SMOKE)
-SEARCH += ("--set", "pretraining.updates=45", "--trials", 4, "--workers", 1)
+SEARCH += ("--set", "pretraining.updates=135", "--trials", 4, "--workers", 1)
 SUBJECTS = (
     Subject("sweep", ("run", "table2", *SMOKE, *CELLS), _table),
     Subject("search", SEARCH, _search),

@@ -22,7 +22,6 @@ ONE = (
     "ph2",
     "--seeds",
     "0",
-    "--json",
 )
 ENDLESS = ("--set", "fine_tuning.max_epochs=1000000", "--set", "fine_tuning.patience=1000000")
 
@@ -53,5 +52,5 @@ def test_a_lost_process_of_ray_ends_the_sweep_in_one_line(tmp_path, kind, name):
     while any(each.alive() for each in family):
         assert time.monotonic() < deadline, [each for each in family if each.alive()]
         time.sleep(0.2)
-    out, _ = hdsweep("run", "table2", *ONE, home=tmp_path / "home")
+    out, _ = hdsweep("run", "table2", *ONE, "--json", home=tmp_path / "home")
     assert json.loads(out.splitlines()[-1])["finished"] == 1
