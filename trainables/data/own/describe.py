@@ -20,11 +20,12 @@ from trainables.data.errors import (
 from trainables.data.images import OWN_FORMATS, is_deep, read_grey
 from trainables.data.info import IGNORED, Found
 from trainables.data.own.class_list import ClassList, Colour, lines_of, read_classes
-from trainables.data.own.coding import MEANS, Encoding, Look, Told, tell
+from trainables.data.own.coding import MEANS, Encoding, Look, Told
 from trainables.data.own.description import ImportedDataset, Modality, split_archive
 from trainables.data.own.masks import open_mask
 from trainables.data.own.pairing import MASKS, SUFFIXES, Places, pair, plain, split_pattern
 from trainables.data.own.reading import mask_meaning
+from trainables.data.own.telling import tell
 from trainables.data.sources import opened_root, told_where
 
 READERS = 4  # Threads; decoding releases the interpreter.

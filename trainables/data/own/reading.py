@@ -30,7 +30,6 @@ from trainables.data.own.coding import (
     Cell,
     Encoding,
     Meaning,
-    against,
     holds,
     label_of,
     shown_level,
@@ -38,6 +37,7 @@ from trainables.data.own.coding import (
 from trainables.data.own.description import ImportedDataset
 from trainables.data.own.masks import Mask, open_mask
 from trainables.data.own.pairing import part_of
+from trainables.data.own.telling import against
 
 OF_A_PART = ClassList(("outside", "inside"))
 """What the masks of single classes say."""
