@@ -26,6 +26,8 @@ ALONE = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(REAL, key=len))
 MEANT = (
     r"### As published.*?(?=\n## |\Z)",  # The paper's own numbers are on real images.
     r"(?s)<details><summary>As published.*?</details>",
+    r"<h2 id=\"claims\">.*?(?=<h2 )",  # And so are its claims.
+    r"(?m)^%[^\n]*",  # The text of the study file, quoted.
     r"\[(sources|targets)\.\w+\]",  # A table of a study file.
     r"\w+_\w+/\w+/\d",  # A cell as `hdsweep reproduce` takes it.
 )
