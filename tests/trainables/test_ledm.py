@@ -5,7 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainables.adaptation.features import Features, PixelGather, project_then_upsample
+from trainables.adaptation.features import (
+    CACHED,
+    Features,
+    PixelGather,
+    project_then_upsample,
+)
 from trainables.adaptation.ledm import (
     Ledm,
     StoppingRule,
@@ -36,6 +41,15 @@ def test_gathered_pixels_are_those_of_the_resized_maps(maps):
     one_by_one = ([m[i : i + 1] for m in maps] for i in range(2))
     gathered = PixelGather(one_by_one, 2, SIDE)(image, row, column)
     torch.testing.assert_close(gathered, expected, atol=5e-7, rtol=0)
+
+
+def test_pixels_read_many_at_a_time_are_those_read_one_by_one(maps):
+    gather = PixelGather([maps], 2, SIDE)
+    image, row, column = (i.flatten() for i in torch.where(torch.ones(2, SIDE, SIDE)))
+    assert len(image) > 3 * CACHED
+    each = zip(image.split(1), row.split(1), column.split(1), strict=True)
+    expected = torch.cat([gather(*pixel) for pixel in each])
+    assert torch.equal(gather(image, row, column), expected)
 
 
 def test_projecting_first_is_the_same_as_resizing_first(maps):

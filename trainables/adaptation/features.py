@@ -24,6 +24,8 @@ from trainables.diffusion.schedule import Schedule
 from trainables.networks.adm import AdmUNet
 from trainables.networks.resizing import resize_bilinear
 
+CACHED = 128  # Pixels whose features a CPU reads at a time.
+
 
 class Features:
     """Decoder outputs of a frozen ADM at several noise levels.
@@ -130,6 +132,10 @@ class _Level:
         rows = self._rows[first * pixels : (first + len(maps_Nhwc[0])) * pixels]
         rows.copy_(torch.cat(maps_Nhwc, 3).flatten(0, 2))
 
+    def room(self, pixels: int, features: int) -> Tensor:
+        """Return memory for features of pixels, in the precision and on the device of the maps."""
+        return self._rows.new_empty(pixels, features)
+
     def __call__(self, image_P: Tensor, row_P: Tensor, column_P: Tensor) -> Tensor:
         """Return the weighted mean of the four neighbours of each pixel, all channels at once."""
         table, native, rows = self._neighbours, self._native, self._rows
@@ -138,9 +144,10 @@ class _Level:
         bottom_P = (first_P + table.high[row_P]) * native
         left_P, right_P = table.low[column_P], table.high[column_P]
         y, x = table.weight[row_P, None], table.weight[column_P, None]
-        top = rows[top_P + left_P] * (1 - x) + rows[top_P + right_P] * x
-        bottom = rows[bottom_P + left_P] * (1 - x) + rows[bottom_P + right_P] * x
-        return top * (1 - y) + bottom * y
+        # In place: what is read is ours, and new memory would cost more than the arithmetic.
+        top = rows[top_P + left_P].mul_(1 - x).add_(rows[top_P + right_P].mul_(x))
+        bottom = rows[bottom_P + left_P].mul_(1 - x).add_(rows[bottom_P + right_P].mul_(x))
+        return top.mul_(1 - y).add_(bottom.mul_(y))
 
 
 class PixelGather:
@@ -171,20 +178,28 @@ class PixelGather:
         for native in sorted(set(natives)):
             which = [index for index, n in enumerate(natives) if n == native]
             self._levels.append(_Level(which, [maps[i] for i in which], images, side))
-        columns = torch.arange(sum(m.shape[1] for m in maps), device=maps[0].device)
-        of_map = columns.split([m.shape[1] for m in maps])
-        as_read = torch.cat([of_map[index] for level in self._levels for index in level.which])
-        self._order_D = as_read.argsort()
+        self._channels = [m.shape[1] for m in maps]
+        # On a CPU so many as stay in its cache; a GPU takes all there are at once.
+        self._at_once = CACHED if maps[0].device.type == "cpu" else None
 
     @property
     def features(self) -> int:
         """Channels of all maps together."""
-        return len(self._order_D)
+        return sum(self._channels)
 
     def __call__(self, image_P: Tensor, row_P: Tensor, column_P: Tensor) -> Tensor:
         """Return features_PD of the pixels at (image, row, column) of the full-size images."""
-        by_level = [level(image_P, row_P, column_P) for level in self._levels]
-        return torch.cat(by_level, 1)[:, self._order_D]
+        count = len(image_P)
+        features_PD = self._levels[0].room(count, self.features)
+        for start in range(0, count, self._at_once or count or 1):
+            here = slice(start, start + (self._at_once or count))
+            by_map = features_PD[here].split(self._channels, 1)
+            for level in self._levels:
+                read = level(image_P[here], row_P[here], column_P[here])
+                parts = read.split([self._channels[index] for index in level.which], 1)
+                for index, part in zip(level.which, parts, strict=True):
+                    by_map[index].copy_(part)
+        return features_PD
 
 
 def project_then_upsample(
