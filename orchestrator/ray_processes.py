@@ -7,17 +7,16 @@ to stop, for good: they are killed when the driver is through with them, and whe
 """
 
 import contextlib
-import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from orchestrator import ROOT
+from orchestrator.sessions import Watcher, end_all
 from orchestrator.stopping import ASKING
 
-GRACE_S, PAUSE_S = 1.0, 0.02  # For workers to notice that their Ray has gone.
+GRACE_S = 1.0  # For workers to notice that their Ray has gone.
 
 
 class RayProcesses:
@@ -25,29 +24,20 @@ class RayProcesses:
 
     def __init__(self) -> None:
         self._sessions: list[int] = []
+        self._watcher: Watcher | None = None
 
     def begun(self, process: int) -> None:
         """Note a process that leads a session of its own."""
+        if self._watcher is None:
+            self._watcher = Watcher(ROOT, ASKING)
         self._sessions.append(process)
+        self._watcher.add(process)
 
     def end(self) -> None:
-        """See to it that none is left: what does not go by itself is killed."""
-        late = time.monotonic() + GRACE_S
-        while left := list(self._alive()):
-            if time.monotonic() > late:
-                for process in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGKILL)
-            time.sleep(PAUSE_S)
-
-    def _alive(self) -> Iterator[int]:
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                process = int(entry.name)
-                # What was killed and nobody has asked about is no process any more.
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if os.getsid(process) in self._sessions and state not in "ZX":
-                    yield process
+        """See to it that none is left."""
+        end_all(self._sessions, GRACE_S)
+        if self._watcher is not None:
+            self._watcher.end()
 
 
 @contextlib.contextmanager

@@ -38,6 +38,16 @@ def descendants_of(driver):
     return {pid: name for pid, name in names.items() if descends(pid)}
 
 
+def gone(processes):
+    """Wait until processes have gone; return those that do not go."""
+    deadline = time.monotonic() + 20
+    while left := [each for each in processes if Path(f"/proc/{each}/exe").exists()]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return [Path(f"/proc/{each}/cmdline").read_text() for each in left]
+
+
 def wait_until(condition, driver, *, pause_s=0.02):
     """Return the first truthy answer of a condition, asked for while the driver is at work."""
     deadline = time.monotonic() + PATIENCE_S

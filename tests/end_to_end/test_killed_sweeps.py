@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from tests.command_line import PATIENCE_S, command, hdsweep, outcome
-from tests.end_to_end.processes import wait_until, workers_of
+from tests.end_to_end.processes import descendants_of, gone, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
@@ -67,8 +67,10 @@ def test_the_driver_killed_at_three_moments(undisturbed, tmp_path):
         driver = start(tmp_path)
         wait_until(lambda wanted=moment: finished(tmp_path) >= wanted, driver)
         # The driver alone: Ray's own processes must notice and go by themselves.
+        processes = descendants_of(driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
+        assert not gone(processes)
         before = finished(tmp_path)
         assert moment <= before < RUNS
     summary = completed("run", tmp_path)

@@ -9,14 +9,13 @@ import pty
 import signal
 import sqlite3
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.command_line import PATIENCE_S, command
-from tests.end_to_end.processes import descendants_of, wait_until
+from tests.end_to_end.processes import descendants_of, gone, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -79,16 +78,6 @@ def checkpoints(home):
 
 def folders():
     return set(Path("/tmp").glob("hdsweep-*"))
-
-
-def gone(processes):
-    """Wait until processes have gone; return those that do not go."""
-    deadline = time.monotonic() + 20
-    while left := [each for each in processes if Path(f"/proc/{each}/exe").exists()]:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.1)
-    return [Path(f"/proc/{each}/cmdline").read_text() for each in left]
 
 
 @pytest.mark.parametrize(
