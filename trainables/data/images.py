@@ -36,6 +36,9 @@ TIFF_STARTS = (b"II", b"MM")
 JPEG_START, JPEG_PIXELS = b"\xff\xd8", b"\xff\xda"  # What says how it lies comes before pixels.
 OF_ORIENTATION = (b"Exif", b"eXIf", b"EXIF", b"Raw profile type", b"adobe", b"XMP", b"xmp")
 PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLES = 258, 262, 339
+TIFF_WHITE_IS_ZERO, TIFF_SIGNED = 0, 2
+BMP_OLD_HEADER = 12  # Bytes; all others have the bits of a pixel further behind.
 ASPECT_TOLERANCE = 0.02  # Copies of masks differ from their X-ray by a few pixels at most.
 MAX_PIXELS = 50_000_000  # The largest X-rays have 4892 x 4020, under 20 million.
 TOO_LARGE = f"more than the {MAX_PIXELS:,} pixels that are allowed; make it smaller"
@@ -44,13 +47,20 @@ Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels of the source; fractions allowed."""
 
 
-def read_grey(path: Path, formats: tuple[str, ...] = FORMATS) -> NDArray[np.integer[Any]]:
+def read_grey(
+    path: Path, formats: tuple[str, ...] = FORMATS, *, opaque: bool = False
+) -> NDArray[np.integer[Any]]:
     """Return grey levels HW at the file's own bit depth; colour is converted to luminance.
 
+    Args:
+        opaque: refuse transparent pixels, whose levels nobody sees.
+
     Raises:
-        BadImageError: if the file is no readable image.
+        BadImageError: if the file is no readable image, or its levels may be read in two ways.
     """
-    image = decode(path, formats)
+    image = _decode_levels(path, formats)
+    if opaque:
+        _require_opaque(path, image)
     if is_deep(image):  # `convert` would clip it to 8 bits.
         levels_HW = np.asarray(image)
         return levels_HW.astype(levels_HW.dtype.newbyteorder("="))
@@ -71,15 +81,39 @@ def read_colour(
         BadImageError: if the file is no readable image, has transparent pixels, or has levels of
             more than 8 bits of which it is not known, or not true, that `white` is the largest.
     """
-    image = decode(path, formats)
+    image = _decode_levels(path, formats)
     if is_deep(image):
         grey_HW = _to_8_bits(path, np.asarray(image).astype(np.int64), white)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
+    _require_opaque(path, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _decode_levels(path: Path, formats: tuple[str, ...]) -> Image.Image:
+    """Return a decoded image whose levels are what it shows.
+
+    Raises:
+        BadImageError: as `decode` does, and for forms of TIFF that are decoded as they are stored.
+    """
+    decoded = decode_with_format(path, formats)
+    if is_deep(decoded.image) and decoded.inverted:
+        raise BadImageError(
+            f"{path}: stores white as 0 in more than 8 bits, which is not read; save it as PNG"
+        )
+    if not is_deep(decoded.image) and TIFF_SIGNED in decoded.all_of(TIFF_SAMPLES):
+        raise BadImageError(
+            f"{path}: has levels below 0 of 8 bits, which are not read; save it as PNG"
+        )
+    if decoded.image.mode == "LAB":
+        return decoded.image.convert("RGB")
+    return decoded.image
+
+
+def _require_opaque(path: Path, image: Image.Image) -> None:
     if "A" in image.mode or "transparency" in image.info:
         opacity, _ = image.convert("RGBA").getchannel("A").getextrema()
         if opacity != OPAQUE:
             raise BadImageError(f"{path}: has transparent pixels, put it on a background first")
-    return np.asarray(image.convert("RGB"))
 
 
 def read_npy_labels(path: Path) -> NDArray[np.uint8]:
@@ -267,6 +301,16 @@ class Decoded(NamedTuple):
     tags: Mapping[int, object]
     """Of a TIFF, by number."""
 
+    @property
+    def inverted(self) -> bool:
+        """Whether it is a TIFF that stores white as 0."""
+        return self.tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO
+
+    def all_of(self, tag: int) -> tuple[object, ...]:
+        """Return the values of a tag that has one for each channel."""
+        value = self.tags.get(tag, ())
+        return value if isinstance(value, tuple) else (value,)
+
 
 def decode(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Return a fully decoded image in its own mode, upright as its EXIF orientation says.
@@ -282,7 +326,7 @@ def decode_with_format(path: Path, formats: tuple[str, ...] = FORMATS) -> Decode
 
     Raises:
         BadImageError: naming the file, whatever the decoder stumbled over; also for several images
-            in one file, and for colours of 16 bits, of which only the upper 8 would be kept.
+            in one file, and for forms of which Pillow would not keep what they show.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # Another library may have asked for half images.
     try:
@@ -306,17 +350,40 @@ def decode_with_format(path: Path, formats: tuple[str, ...] = FORMATS) -> Decode
         raise BadImageError(f"{path}: not a readable image: {TOO_LARGE}") from error
     except Exception as error:  # On broken bytes, decoders raise whatever they like.
         raise BadImageError(f"{path}: not a readable image: {error}") from error
-    if "16" in raw_mode and not is_deep(image):
-        raise BadImageError(f"{path}: colours of 16 bits are not read; save it with 8")
     if frames > 1:
         raise BadImageError(f"{path}: holds {frames} images; save each in a file of its own")
-    return Decoded(image, format_, raw_mode, tags)
+    decoded = Decoded(image, format_, raw_mode, tags)
+    if unkept := _not_kept(path, decoded):
+        raise BadImageError(f"{path}: {unkept}")
+    return decoded
 
 
 def _load(image: Image.Image) -> None:
     """Decode an opened image, as every viewer shows it; its mode and palette are kept."""
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
+
+
+def _not_kept(path: Path, decoded: Decoded) -> str | None:
+    """Return what a file has that Pillow does not decode as it is meant, though it decodes something."""
+    deep_TIFF = any(isinstance(bits, int) and bits > 8 for bits in decoded.all_of(TIFF_BITS))
+    if decoded.image.mode == "F":
+        return "levels that are fractions are not read; save it with 8 or 16 bits, as PNG"
+    # Of colours of 16 bits only the upper 8 are kept; of a TIFF that has each channel for itself, neither.
+    if ("16" in decoded.raw_mode or deep_TIFF) and not is_deep(decoded.image):
+        return "colours of 16 bits are not read; save it with 8"
+    # The number of colours is taken for that of bits.
+    if decoded.format == "BMP" and decoded.raw_mode == "1" and _bmp_bits(path) != 1:
+        return "a BMP of black and white in more than one bit is not read; save it as PNG"
+    return None
+
+
+def _bmp_bits(path: Path) -> int:
+    """Return the bits of a pixel of a BMP."""
+    with path.open("rb") as file:
+        header = file.read(30)
+    old = int.from_bytes(header[14:18], "little") == BMP_OLD_HEADER
+    return int.from_bytes(header[24:26] if old else header[28:30], "little")
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

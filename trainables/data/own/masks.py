@@ -23,8 +23,8 @@ STEPS = {"1": 255, "L;2": 85, "L;4": 17}
 DEEP_WHITE = 65535
 MIDDLE = (64, 191)  # Levels that are neither black nor white after lossy compression.
 GREYISH = 48  # Most that the channels of a grey pixel differ by after it.
-TIFF_COMPRESSION, TIFF_PHOTOMETRIC = 259, 262
-TIFF_LOSSY, TIFF_WHITE_IS_ZERO = (6, 7, 34892, 50001), 0
+TIFF_COMPRESSION = 259
+TIFF_LOSSY = (6, 7, 34892, 50001)
 TABLE = 2**16  # Longest table of labels by code.
 FACTORS = tuple(2654435761 + 2 * i for i in range(64))  # Odd; the first is Knuth's for 32 bits.
 
@@ -138,7 +138,7 @@ def _of_array(path: Path) -> Mask:
         raise BadImageError(f"{path}: shape {numbers_HW.shape}, a label map has two dimensions")
     if numbers_HW.dtype == np.bool_:
         numbers_HW = numbers_HW.astype(np.uint8)
-    if not np.issubdtype(numbers_HW.dtype, np.integer):
+    if numbers_HW.dtype.kind not in "iu":  # A time is an integer to NumPy, too.
         raise BadImageError(f"{path}: {numbers_HW.dtype}, a label map has integers")
     return _mask(path, "array", numbers_HW, lambda number: Cell(number, None))
 
@@ -161,10 +161,7 @@ def _of_palette(path: Path, decoded: Decoded) -> Mask:
 
 
 def _of_grey(path: Path, decoded: Decoded) -> Mask:
-    image = decoded.image
-    inverted = (
-        decoded.format == "TIFF" and decoded.tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO
-    )
+    image, inverted = decoded.image, decoded.inverted
     levels_HW: Values = np.asarray(image if image.mode != "1" else image.convert("L"))
     clear = image.info.get("transparency")
     if is_deep(image):
@@ -184,13 +181,16 @@ def _of_grey(path: Path, decoded: Decoded) -> Mask:
 
 
 def _of_deep(path: Path, levels_HW: Values, clear: object, *, inverted: bool) -> Mask:
-    """Return a mask of more than 8 bits: white is 255 or 65535, as all of its levels say."""
+    """Return a mask of more than 8 bits: white is 255 or 65535, as all of its levels say.
+
+    Where white is stored as 0, what is shown is known of levels that were scaled to 16 bits.
+    """
     values = np.unique(levels_HW)
-    scale = 1 if values[-1] <= 255 else 257 if not (values % 257).any() else 0
-    known = scale and not inverted and values[0] >= 0 and values[-1] <= DEEP_WHITE
+    scale = 257 if inverted or values[-1] > 255 else 1
+    known = not (values % scale).any() and values[0] >= 0 and values[-1] <= DEEP_WHITE
 
     def cell(level: int) -> Cell:
-        shown = level // scale if known else None
+        shown = (DEEP_WHITE - level if inverted else level) // scale if known else None
         colour = None if shown is None else (shown, shown, shown)
         return Cell(level, colour, 0 if level == clear else OPAQUE)
 

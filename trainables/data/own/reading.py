@@ -29,13 +29,14 @@ from trainables.data.own.coding import (
     TRANSPARENT,
     Cell,
     Encoding,
+    Look,
     Meaning,
     holds,
     label_of,
     shown_level,
 )
 from trainables.data.own.description import ImportedDataset
-from trainables.data.own.masks import Mask, open_mask
+from trainables.data.own.masks import DEEP_WHITE, Mask, open_mask
 from trainables.data.own.pairing import part_of
 from trainables.data.own.telling import against
 
@@ -65,7 +66,7 @@ def read_pair(dataset: ImportedDataset, entry: Entry) -> tuple[NDArray[Any], NDA
 
 def _image(dataset: ImportedDataset, path: Path) -> NDArray[Any]:
     if dataset.modality == "chest-xray":
-        levels_HW = read_grey(path, OWN_FORMATS)
+        levels_HW = read_grey(path, OWN_FORMATS, opaque=True)
         if levels_HW.min() < 0 or levels_HW.max() > 65535:
             raise BadImageError(f"{path}: grey levels of an X-ray must lie in 0 to 65535")
         return equalise(levels_HW)
@@ -155,6 +156,11 @@ def _require_said(mask: Mask, reading: Encoding, meaning: Meaning) -> None:
         raise BadImageError(f"{look.path}: lossy compression blurs labels; save it as PNG")
     if not holds(reading, look):
         raise BadImageError(f"{look.path}: has no {NUMBERS[reading]} ({look.container})")
+    if look.inverted and reading in ("binary", "levels") and _shown_of_none(look):
+        raise BadImageError(
+            f"{look.path}: stores white as 0 in more than 8 bits, and not black as {DEEP_WHITE}, so that it "
+            "is not known what it shows; save it as PNG, or --encoding ids takes what is stored"
+        )
     alphas = {cell.alpha for cell in look.cells} - {OPAQUE}
     if reading == "palette" and meaning.transparent is None:
         return  # The index was asked for, whatever is shown.
@@ -162,6 +168,11 @@ def _require_said(mask: Mask, reading: Encoding, meaning: Meaning) -> None:
         raise BadImageError(f"{look.path}: {HALF_TRANSPARENT}")
     if alphas and meaning.transparent is None:
         raise BadImageError(f"{look.path}: {TRANSPARENT}")
+
+
+def _shown_of_none(look: Look) -> bool:
+    """Whether nothing says what the values of a mask are shown as."""
+    return any(cell.colour is None for cell in look.cells)
 
 
 def _by_threshold(mask: Mask, meaning: Meaning) -> NDArray[np.uint8]:

@@ -1,0 +1,168 @@
+"""Forms of TIFF, BMP and NumPy that decoders read as something else: what they show, or refused."""
+
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.data.errors import DatasetError
+from trainables.data.images import OWN_FORMATS, read_colour, read_grey
+from trainables.data.own.describe import describe
+from trainables.data.own.masks import open_mask
+from trainables.data.own.reading import read_pair
+
+SIDE = 8
+SQUARE = np.zeros((SIDE, SIDE), np.uint8)
+SQUARE[2:5, 1:7] = 1
+RAMP = np.tile(np.linspace(0, 1, SIDE, dtype=np.float32), (SIDE, 1))
+WHITE_IS_0, BLACK_IS_0, COLOUR, LAB = 0, 1, 2, 8
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+
+
+def tiff(values, photometric, sample=UNSIGNED, *, channels_apart=False):
+    """Return an uncompressed TIFF of HW or HWC values, or CHW if each channel lies for itself."""
+    values = np.ascontiguousarray(values)
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    channels = 1 if values.ndim == 2 else values.shape[0 if channels_apart else 2]
+    strips = channels if channels_apart else 1
+    strip = len(data) // strips
+    tags = {
+        256: ("I", [SIDE]),
+        257: ("I", [SIDE]),
+        258: ("H", [values.dtype.itemsize * 8] * channels),
+        259: ("H", [1]),
+        262: ("H", [photometric]),
+        273: ("I", [8 + i * strip for i in range(strips)]),
+        277: ("H", [channels]),
+        278: ("I", [SIDE]),
+        279: ("I", [strip] * strips),
+        284: ("H", [1 + channels_apart]),
+        339: ("H", [sample] * channels),
+    }
+    at = 8 + len(data)
+    behind = at + 2 + 12 * len(tags) + 4
+    entries, more = b"", b""
+    for tag, (form, numbers) in tags.items():
+        raw = struct.pack(f"<{len(numbers)}{form}", *numbers)
+        if len(raw) > 4:
+            raw, more = struct.pack("<I", behind + len(more)), more + raw
+        entries += struct.pack("<HHI", tag, {"H": 3, "I": 4}[form], len(numbers)) + raw.ljust(
+            4, b"\0"
+        )
+    head = struct.pack("<2sHI", b"II", 42, at)
+    return head + data + struct.pack("<H", len(tags)) + entries + b"\0" * 4 + more
+
+
+def bmp_of_two_colours(indices):
+    """Return a BMP of 8 bits whose table has black and white only, as MATLAB writes one."""
+    table, data = bytes([0, 0, 0, 0, 255, 255, 255, 0]), indices[::-1].tobytes()
+    offset = 14 + 40 + len(table)
+    head = struct.pack("<2sIHHI", b"BM", offset + len(data), 0, 0, offset)
+    info = struct.pack("<IiiHHIIiiII", 40, SIDE, SIDE, 1, 8, 0, len(data), 0, 0, 2, 0)
+    return head + info + table + data
+
+
+def labels_of(root, content, ending, lines="a\nb", **said):
+    for name in ("images", "masks"):
+        (root / name).mkdir()
+    Image.new("RGB", (SIDE, SIDE)).save(root / "images/0.png")
+    (root / f"masks/0.{ending}").write_bytes(content)
+    (root / "classes.txt").write_text(lines)
+    dataset = describe("mine", root / "images", root / "masks", root / "classes.txt", **said)
+    (entry,) = dataset.info().find(None).entries
+    return read_pair(dataset, entry)[1]
+
+
+@pytest.mark.parametrize("white", [np.uint8(255), np.uint16(65535)])
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [("a\nb", {"encoding": "binary"}), ("a 0 0 0\nb 255 255 255", {})],
+)
+def test_white_that_is_stored_as_0_is_inside_at_any_depth(tmp_path, white, lines, said):
+    stored = np.where(SQUARE, 0 * white, white)
+    labels = labels_of(tmp_path, tiff(stored, WHITE_IS_0), "tif", lines, **said)
+    np.testing.assert_array_equal(labels, SQUARE)
+
+
+@pytest.mark.parametrize("encoding", ["binary", "levels"])
+def test_white_that_is_stored_as_0_among_few_deep_levels_is_not_guessed(tmp_path, encoding):
+    stored = tiff(SQUARE.astype(np.uint16), WHITE_IS_0)
+    with pytest.raises(DatasetError, match="not known what it shows; save it as PNG"):
+        labels_of(tmp_path, stored, "tif", encoding=encoding)
+
+
+UNREAD = {
+    "fractions": (tiff(RAMP, BLACK_IS_0, FLOAT), "tif", "fractions are not read"),
+    "deep, white is 0": (
+        tiff((RAMP * 4095).astype(np.uint16), WHITE_IS_0),
+        "tif",
+        "stores white as 0 in more than 8 bits",
+    ),
+    "levels below 0": (
+        tiff((RAMP * 200 - 100).astype(np.int8), BLACK_IS_0, SIGNED),
+        "tif",
+        "levels below 0",
+    ),
+    "deep colours, each channel for itself": (
+        tiff(np.stack([RAMP * 65535] * 3).astype(np.uint16), COLOUR, channels_apart=True),
+        "tif",
+        "colours of 16 bits",
+    ),
+    "two colours in 8 bits": (bmp_of_two_colours(SQUARE), "bmp", "black and white in more than"),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+@pytest.mark.parametrize("read", [read_colour, read_grey])
+def test_images_that_would_be_decoded_as_something_else_are_refused(tmp_path, case, read):
+    content, ending, message = UNREAD[case]
+    path = tmp_path / f"0.{ending}"
+    path.write_bytes(content)
+    white = {"white": 65535} if read is read_colour else {}
+    with pytest.raises(DatasetError, match=message):
+        read(path, formats=OWN_FORMATS, **white)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["fractions", "deep colours, each channel for itself", "two colours in 8 bits"],
+)
+def test_masks_that_would_be_decoded_as_something_else_are_refused(tmp_path, case):
+    content, ending, message = UNREAD[case]
+    path = tmp_path / f"0.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        open_mask(path)
+
+
+def test_colours_of_8_bits_are_the_same_however_their_channels_lie(tmp_path):
+    colours_HWC = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    (tmp_path / "a.tif").write_bytes(tiff(colours_HWC, COLOUR))
+    apart = tiff(colours_HWC.transpose(2, 0, 1), COLOUR, channels_apart=True)
+    (tmp_path / "b.tif").write_bytes(apart)
+    for name in ("a.tif", "b.tif"):
+        read = read_colour(tmp_path / name, formats=OWN_FORMATS)
+        np.testing.assert_array_equal(read, colours_HWC)
+
+
+def test_grey_levels_of_lab_are_those_of_its_colours(tmp_path):
+    lab_HWC = np.stack([RAMP * 255, np.zeros_like(RAMP), np.zeros_like(RAMP)], 2).astype(np.uint8)
+    (tmp_path / "lab.tif").write_bytes(tiff(lab_HWC, LAB))
+    colours = Image.fromarray(read_colour(tmp_path / "lab.tif", formats=OWN_FORMATS))
+    np.testing.assert_array_equal(
+        read_grey(tmp_path / "lab.tif", OWN_FORMATS), np.asarray(colours.convert("L"))
+    )
+
+
+def test_transparent_pixels_of_an_x_ray_are_refused_as_those_of_photographs(tmp_path):
+    grey = Image.fromarray((RAMP * 255).astype(np.uint8))
+    Image.merge("LA", (grey, grey)).save(tmp_path / "0.png")
+    with pytest.raises(DatasetError, match="transparent"):
+        read_grey(tmp_path / "0.png", opaque=True)
+
+
+def test_times_are_no_labels(tmp_path):
+    np.save(tmp_path / "0.npy", SQUARE.astype("m8[s]"))
+    with pytest.raises(DatasetError, match=r"timedelta64\[s\], a label map has integers"):
+        open_mask(tmp_path / "0.npy")
