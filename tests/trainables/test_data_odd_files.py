@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from trainables.data.errors import DatasetError
-from trainables.data.images import OWN_FORMATS, read_colour, read_grey
+from trainables.data.images import OWN_FORMATS, decode, read_colour, read_grey, require_one_turn
+from trainables.data.info import Entry
 from trainables.data.own.describe import describe
 from trainables.data.own.masks import open_mask
 from trainables.data.own.reading import read_pair
@@ -166,3 +167,40 @@ def test_times_are_no_labels(tmp_path):
     np.save(tmp_path / "0.npy", SQUARE.astype("m8[s]"))
     with pytest.raises(DatasetError, match=r"timedelta64\[s\], a label map has integers"):
         open_mask(tmp_path / "0.npy")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGB", "CMYK"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_turned_tiff_files_come_back_upright(tmp_path, mode, compression):
+    stored = np.arange(8 * 12).reshape(8, 12).astype(np.uint8)
+    image = Image.fromarray(stored, mode="P") if mode == "P" else Image.fromarray(stored)
+    if mode == "P":
+        image.putpalette([level for level in range(256) for _ in range(3)])
+    elif mode == "I;16":
+        image = Image.fromarray(stored.astype(np.uint16))
+    else:
+        image = image.convert(mode)
+    exif = Image.Exif()
+    exif[0x112] = 6  # To be turned by a quarter, clockwise.
+    image.save(
+        tmp_path / "0.tif", exif=exif, **({"compression": compression} if compression else {})
+    )
+    read = decode(tmp_path / "0.tif", OWN_FORMATS)
+    levels = np.asarray(read if mode in ("L", "P", "I;16") else read.convert("L"))
+    np.testing.assert_array_equal(levels, np.rot90(stored, -1))
+
+
+@pytest.mark.parametrize("kind", ["tif", "png", "jpg"])
+def test_a_mask_of_the_shape_to_be_seen_fits_a_turned_image_of_any_format(tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.new("RGB", (8, 12)).save(tmp_path / f"image.{kind}", exif=exif)
+    for name, size in (("seen", (12, 8)), ("stored", (8, 12))):
+        Image.new("L", size).save(tmp_path / f"{name}.png")
+    entries = {
+        name: Entry(id="0", image=tmp_path / f"image.{kind}", masks=(tmp_path / f"{name}.png",))
+        for name in ("seen", "stored")
+    }
+    require_one_turn(entries["seen"])
+    with pytest.raises(DatasetError, match="turned by its EXIF orientation"):
+        require_one_turn(entries["stored"])

@@ -201,7 +201,9 @@ def _orientation(path: Path) -> tuple[int, tuple[int, int]]:
             # Asked for what it does not have, a PNG file is decoded whole.
             if image.format == "PNG" and not any(mark in path.read_bytes() for mark in PNG_EXIF):
                 return UPRIGHT, image.size
-            return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT), image.size
+            how = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+            turned = image.format == "TIFF" and how in QUARTERS  # Its size is the one to be seen.
+            return how, image.size[::-1] if turned else image.size
     except Exception:  # noqa: BLE001 - whoever decodes it says what is wrong
         return UPRIGHT, (0, 0)
 
@@ -358,8 +360,10 @@ def decode_with_format(path: Path, formats: tuple[str, ...] = FORMATS) -> Decode
     return decoded
 
 
-def _load(image: Image.Image) -> None:
+def _load(image: ImageFile.ImageFile) -> None:
     """Decode an opened image, as every viewer shows it; its mode and palette are kept."""
+    # Mapped into memory, a TIFF is turned before its rows are told apart.
+    image.filename = ""
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
 
