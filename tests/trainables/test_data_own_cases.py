@@ -384,6 +384,30 @@ def test_two_masks_of_one_image_are_refused_with_both_names(tmp_path):
     assert "1_mask.png" in found.problems[0]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "mask"), [("{id}_*.png", "a_b_1.png"), ("*_{id}.png", "1_b_a.png")]
+)
+def test_a_mask_that_may_be_of_two_images_is_refused_with_both(tmp_path, pattern, mask):
+    images = ("a", "a_b", "b_a") if pattern.startswith("{") else ("a", "b_a")
+    for name in images:
+        put(tmp_path / f"images/{name}.png", Image.new("RGB", (SIDE, SIDE)))
+    put(tmp_path / f"masks/{mask}")
+    put(tmp_path / f"masks/{pattern.replace('{id}', 'a').replace('*', '9')}")
+    _, pairs, found = paired(tmp_path, masks=f"masks/{pattern}")
+    assert list(pairs) == ["a"]
+    both = "a or a_b" if pattern.startswith("{") else "a or b_a"
+    assert any(f"{mask}: may be {both}" in each for each in found.problems)
+
+
+def test_a_mask_belongs_to_the_one_image_whose_id_fits(tmp_path):
+    for name in ("a", "b"):
+        put(tmp_path / f"images/{name}.png", Image.new("RGB", (SIDE, SIDE)))
+        put(tmp_path / f"masks/{name}_left_1.png")
+    _, pairs, found = paired(tmp_path, masks="masks/{id}_*.png")
+    assert list(pairs) == ["a", "b"]
+    assert not found.problems
+
+
 def test_folders_one_level_too_deep_point_up(tmp_path):
     for part in ("train", "val"):
         put(tmp_path / f"images/{part}/{part}.png", Image.new("RGB", (SIDE, SIDE)))
@@ -435,11 +459,19 @@ def test_own_x_rays_are_equalised_as_the_official_ones_are(tmp_path):
         ("0 a\nb\n", "1 of 2 classes have an id"),
         ("0 a\n0 b\n", "the id 0 is there twice"),
         ("99999999999 a\n1 b\n", "numbers go from 0 to 4294967295"),
+        ("0 0 0 a\n255 0 0 b\n", "has colours before the names"),
+        ("a 0\nb 2\nc 1\n", "has numbers after the names, as in `c 1`"),
+        ("a,1\nb,2\n", "has numbers after the names, as in `b,2`"),
     ],
 )
 def test_class_lists_with_numbers_that_cannot_be_used_say_why(tmp_path, text, message):
     with pytest.raises(DatasetError, match=message):
         own(tmp_path, [grey(0, 1)], text)
+
+
+@pytest.mark.parametrize("text", ["none\ngrade 1\ngrade 3", "grade 2\ngrade 4", "a 0\nb 1"])
+def test_names_of_classes_may_end_in_numbers(tmp_path, text):
+    np.testing.assert_array_equal(labels_of(own(tmp_path, [grey(0, 1)], text))[0], SQUARE)
 
 
 def test_colours_of_a_description_of_before_are_heeded(tmp_path):

@@ -11,6 +11,8 @@ from trainables.user_text import UserTextError, read_user_text
 MOST_CLASSES = 255
 ID = r"([0-9]+)[\s,;:=]+(\S.*)"
 COLOURED = r"(.+?)[\s,;]+([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)"
+COLOUR_FIRST = r"[0-9]+[\s,;]+[0-9]+[\s,;]+\D.*"  # What follows an id: green, blue, name.
+ID_LAST = r"(.*\D)[\s,;:=]+([0-9]+)"
 FORMS = "lines are `name`, `id name`, `name red green blue` or `id name red green blue`"
 
 Colour = tuple[Byte, Byte, Byte]
@@ -54,7 +56,23 @@ def read_classes(path: Path) -> ClassList:
         if doubled is not None:
             raise DatasetError(f"{path}: the {what} {doubled} is there twice")
     _require_all_or_none(path, "a colour", len(colours), len(names))
+    _require_order(path, names, with_ids=bool(ids))
     return ClassList(tuple(names), tuple(colours), ids)
+
+
+def _require_order(path: Path, names: list[str], *, with_ids: bool) -> None:
+    """Raise a DatasetError if lines seem to have a colour before the name, or a number after it.
+
+    Taken for names, they would give masks other classes. `grade 1`, `grade 3` are names.
+    """
+    if with_ids and all(re.fullmatch(COLOUR_FIRST, name) for name in names):
+        raise DatasetError(f"{path}: has colours before the names; {FORMS}")
+    last = [match for match in (re.fullmatch(ID_LAST, name) for name in names) if match]
+    numbers = [int(match[2]) for match in last]
+    stems = {match[1] for match in last}
+    if with_ids or len(stems) < len(names) or numbers == list(range(len(names))):
+        return
+    raise DatasetError(f"{path}: has numbers after the names, as in `{names[-1]}`; {FORMS}")
 
 
 def lines_of(path: Path) -> list[str]:

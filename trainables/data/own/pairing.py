@@ -212,9 +212,13 @@ def _by_pattern(
         below = plain(_below(path, places.masks))
         matches = [(_matched(places.masks_named, below, part), part) for part in parts]
         fitting = [(name, part) for name, part in matches if name is not None]
-        known = [each for each in fitting if each[0] in images]
+        known = [
+            (name, part)
+            for found_as, part in fitting
+            for name in _all_ids(places.masks_named, below, part, found_as, images)
+        ]
         if len(known) > 1:
-            names = " or ".join(f"`{part}` of {name}" for name, part in known)
+            names = " or ".join(f"`{part}` of {name}" if part else name for name, part in known)
             problems.append(f"{path}: may be {names}")
         elif not fitting:
             continue
@@ -229,17 +233,42 @@ def _by_pattern(
     return alone, problems, doubled
 
 
-def _matched(pattern: str, below: str, part: str = "") -> str | None:
-    """Return the id that a path below a folder has by a pattern; None if it does not fit."""
+def _all_ids(
+    pattern: str, below: str, part: str, longest: str, images: Mapping[str, Path]
+) -> list[str]:
+    """Return the images that a path may belong to: by `{id}_*.png`, `a_b_1.png` to `a_b` or to `a`."""
+    before, _, after = pattern.partition("{id}")
+    if "*" not in before and (
+        "*" not in after or _matched(pattern, below, part, least=True) == longest
+    ):
+        return [longest] if longest in images else []
+    texts = {below[i:j] for i in range(len(below)) for j in range(i + 1, len(below) + 1)}
+    return [
+        each for each in sorted(texts & images.keys()) if _matched(pattern, below, part, text=each)
+    ]
+
+
+def _matched(
+    pattern: str, below: str, part: str = "", *, least: bool = False, text: str | None = None
+) -> str | None:
+    """Return the id that a path below a folder has by a pattern; None if it does not fit.
+
+    Args:
+        least: end `{id}` as early as the pattern allows, and not as late.
+        text: the only id that fits.
+    """
     texts, first = [], True
+    id_ = ".+?" if least else ".+" if text is None else re.escape(text)
     for piece in re.split(r"(\{id\}|\{class\}|\*)", pattern):
         if piece == "{id}":
-            texts.append("(?P<id>.+)" if first else "(?P=id)")
+            texts.append(f"(?P<id>{id_})" if first else "(?P=id)")
             first = False
         elif piece == "{class}":
             texts.append("[ _]".join(re.escape(word) for word in re.split("[ _]", part)))
+        elif piece == "*":
+            texts.append("[^/]*")
         else:
-            texts.append("[^/]*" if piece == "*" else re.escape(piece))
+            texts.append(re.escape(piece))
     match = re.fullmatch("".join(texts), below, re.IGNORECASE if part else 0)
     return match["id"] if match else None
 
