@@ -12,14 +12,14 @@ Shape suffixes: H height, W width, C channels, S side.
 """
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
+from trainables.data.decoded import TIFF_SAMPLES, TIFF_SIGNED, Decoded, is_deep, not_kept
 from trainables.data.errors import BadImageError
 from trainables.data.info import IGNORED, Entry, Form, LabelsAt, Read, Sample
 from trainables.data.labels import wrong_label
@@ -36,9 +36,6 @@ TIFF_STARTS = (b"II", b"MM")
 JPEG_START, JPEG_PIXELS = b"\xff\xd8", b"\xff\xda"  # What says how it lies comes before pixels.
 OF_ORIENTATION = (b"Exif", b"eXIf", b"EXIF", b"Raw profile type", b"adobe", b"XMP", b"xmp")
 PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
-TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLES = 258, 262, 339
-TIFF_WHITE_IS_ZERO, TIFF_SIGNED = 0, 2
-BMP_OLD_HEADER = 12  # Bytes; all others have the bits of a pixel further behind.
 ASPECT_TOLERANCE = 0.02  # Copies of masks differ from their X-ray by a few pixels at most.
 MAX_PIXELS = 50_000_000  # The largest X-rays have 4892 x 4020, under 20 million.
 TOO_LARGE = f"more than the {MAX_PIXELS:,} pixels that are allowed; make it smaller"
@@ -292,28 +289,6 @@ def _nearest(start: float, stop: float, count: int, at: LabelsAt) -> NDArray[np.
     return np.floor(start + halves * (stop - start) / (2 * count)).astype(np.int64)
 
 
-class Decoded(NamedTuple):
-    """A decoded image, and what its file says that the pixels no longer do."""
-
-    image: Image.Image
-    """In its own mode, upright as its EXIF orientation says."""
-    format: str
-    raw_mode: str
-    """How the file stores a pixel, in Pillow's words, such as `L;2` for levels of two bits."""
-    tags: Mapping[int, object]
-    """Of a TIFF, by number."""
-
-    @property
-    def inverted(self) -> bool:
-        """Whether it is a TIFF that stores white as 0."""
-        return self.tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO
-
-    def all_of(self, tag: int) -> tuple[object, ...]:
-        """Return the values of a tag that has one for each channel."""
-        value = self.tags.get(tag, ())
-        return value if isinstance(value, tuple) else (value,)
-
-
 def decode(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Return a fully decoded image in its own mode, upright as its EXIF orientation says.
 
@@ -355,7 +330,7 @@ def decode_with_format(path: Path, formats: tuple[str, ...] = FORMATS) -> Decode
     if frames > 1:
         raise BadImageError(f"{path}: holds {frames} images; save each in a file of its own")
     decoded = Decoded(image, format_, raw_mode, tags)
-    if unkept := _not_kept(path, decoded):
+    if unkept := not_kept(path, decoded):
         raise BadImageError(f"{path}: {unkept}")
     return decoded
 
@@ -368,38 +343,11 @@ def _load(image: ImageFile.ImageFile) -> None:
     ImageOps.exif_transpose(image, in_place=True)
 
 
-def _not_kept(path: Path, decoded: Decoded) -> str | None:
-    """Return what a file has that Pillow does not decode as it is meant, though it decodes something."""
-    deep_TIFF = any(isinstance(bits, int) and bits > 8 for bits in decoded.all_of(TIFF_BITS))
-    if decoded.image.mode == "F":
-        return "levels that are fractions are not read; save it with 8 or 16 bits, as PNG"
-    # Of colours of 16 bits only the upper 8 are kept; of a TIFF that has each channel for itself, neither.
-    if ("16" in decoded.raw_mode or deep_TIFF) and not is_deep(decoded.image):
-        return "colours of 16 bits are not read; save it with 8"
-    # The number of colours is taken for that of bits.
-    if decoded.format == "BMP" and decoded.raw_mode == "1" and _bmp_bits(path) != 1:
-        return "a BMP of black and white in more than one bit is not read; save it as PNG"
-    return None
-
-
-def _bmp_bits(path: Path) -> int:
-    """Return the bits of a pixel of a BMP."""
-    with path.open("rb") as file:
-        header = file.read(30)
-    old = int.from_bytes(header[14:18], "little") == BMP_OLD_HEADER
-    return int.from_bytes(header[24:26] if old else header[28:30], "little")
-
-
 def _raw_mode(image: ImageFile.ImageFile) -> str:
     """Return how an opened file stores a pixel; empty if its decoder does not say."""
     arguments = image.tile[0].args if image.tile else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
-
-
-def is_deep(image: Image.Image) -> bool:
-    """Whether an image has grey levels of more than 8 bits."""
-    return image.mode.startswith("I")
 
 
 def _size(shape: tuple[int, ...]) -> str:

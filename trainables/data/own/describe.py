@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from trainables.config import Augmentation, Metric
+from trainables.data.decoded import is_deep
 from trainables.data.errors import (
     BadImageError,
     BadReleaseError,
     DatasetError,
     DatasetLayoutError,
 )
-from trainables.data.images import OWN_FORMATS, is_deep, read_grey
+from trainables.data.images import OWN_FORMATS, read_grey
 from trainables.data.info import IGNORED, Found
 from trainables.data.own.class_list import ClassList, Colour, lines_of, read_classes
 from trainables.data.own.coding import MEANS, Encoding, Look, Told

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainables.data.decoded import Decoded, is_deep
 from trainables.data.errors import BadImageError
-from trainables.data.images import OWN_FORMATS, Decoded, decode_with_format, is_deep
+from trainables.data.images import OWN_FORMATS, decode_with_format
 from trainables.data.info import IGNORED
 from trainables.data.own.coding import OPAQUE, Cell, Container, Look
 
