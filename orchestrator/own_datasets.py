@@ -135,7 +135,10 @@ def remove_dataset(name: str, home: Home) -> list[str]:
     gone = _forget(name, home)
     if not gone:
         with told_as_input():
-            raise UnknownNameError("dataset", name, known_datasets(home.path), where="NAME")
+            known = known_datasets(home.path)
+        if name in known:
+            raise InputError(f"nothing of `{name}` is in the home folder {home.path}")
+        raise UnknownNameError("dataset", name, known, where="NAME")
     return gone
 
 

@@ -108,6 +108,11 @@ def test_removed_is_what_was_prepared_and_known_and_nothing_else(tmp_path):
     assert "unknown dataset `mine`" in err
 
 
+def test_removing_what_is_not_prepared_says_so_and_not_that_its_name_is_wrong(tmp_path):
+    _, err = hdsweep("data", "remove", "ph2", home=tmp_path, exit_code=2)
+    assert "nothing of `ph2` is in the home folder" in err
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_archives_are_imported_and_prepared_again_from_where_they_lie(tmp_path, apart):
     root, home = write(tmp_path / "set"), tmp_path / "home"
