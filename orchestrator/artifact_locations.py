@@ -21,11 +21,14 @@ COLUMNS = (
 FILE = "file://"
 
 
-def mend(home: Home) -> str | None:
+def mend(home: Home, database: Path | None = None) -> str | None:
     """Have the database of a home look for artifacts in that home.
 
     A home that is reached through a link is left as it is: both ways lead to the same files. A server's
     own database is nobody else's to write to; there the runs are recorded anew, see `tracking_server`.
+
+    Args:
+        database: the home's own by default; a copy of it where that may only be read.
 
     Returns:
         What there is to tell of it; None if all was well.
@@ -36,7 +39,7 @@ def mend(home: Home) -> str | None:
     if home.tracking_uri or not home.database.is_file():
         return None
     try:
-        with contextlib.closing(connected(home.database)) as connection:
+        with contextlib.closing(connected(database or home.database)) as connection:
             noted = _noted(connection)
             if noted is None or _leads_to(noted, home):
                 return None

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from orchestrator import unusable
 from orchestrator.checking import LONGEST_SHOWN
 from orchestrator.commands import (
     cluster,
@@ -40,7 +41,7 @@ INTERRUPTED = 130
 
 
 class _Verbs(TyperGroup):
-    """Tells a number that cannot be taken as every other error is told: in one line that has it."""
+    """Tells what cannot be taken, a number or a path, as every other error: in one line that has it."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -49,6 +50,11 @@ class _Verbs(TyperGroup):
             if isinstance(error.__cause__, ValidationError):
                 raise _refused(error, error.__cause__) from error
             raise
+        except (OSError, ValueError) as error:
+            found = unusable.told(error)
+            if found is None or isinstance(error, BrokenPipeError):
+                raise
+            raise found from error
 
 
 def _refused(error: typer.BadParameter, cause: ValidationError) -> InputError:

@@ -9,10 +9,13 @@ from orchestrator.home import Home, open_home
 
 
 @contextlib.contextmanager
-def no_trace_if_refused(path: Path) -> Iterator[Home]:
+def no_trace_if_refused(path: Path, *, adopt: bool = False) -> Iterator[Home]:
     """Open a home; if what is asked of it is refused, and it was not there before, it goes again.
 
     Not if there is anything in it by then, such as data that was generated meanwhile.
+
+    Args:
+        adopt: take a folder that has other things in it.
 
     Raises:
         InputError: if the home cannot be used.
@@ -20,7 +23,7 @@ def no_trace_if_refused(path: Path) -> Iterator[Home]:
     home = Home(path.expanduser().absolute())
     made = [each for each in (home.path, *home.path.parents) if not each.exists()]
     try:
-        yield open_home(path)
+        yield open_home(path, adopt=adopt)
     except InputError:
         if made:
             with contextlib.suppress(OSError):

@@ -12,7 +12,9 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -22,13 +24,34 @@ from urllib.parse import unquote
 
 from orchestrator.errors import InputError
 from orchestrator.lease import ourselves, taken
+from orchestrator.looking import allowed
+from orchestrator.unusable import shown
+from orchestrator.wording import in_short
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE
-from trainables.storage import ANONYMOUS, is_remote
+from trainables.file_kinds import odd_kind
+from trainables.storage import ANONYMOUS, MIRROR_FILE, is_remote
 
 if TYPE_CHECKING:
     from orchestrator.mirror import Mirror
 
 LAYOUT_VERSION = 1
+ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:/")
+MARKS = ("VERSION", "mlflow.db", "TRACKING", MIRROR_FILE)  # One of them is in every home.
+PARTS = frozenset(
+    {
+        "artifacts",
+        "attempts",
+        "checkpoints",
+        "datasets",
+        "lock",
+        "logs",
+        "reports",
+        "tuning",
+        "weights",
+    }
+)
+OF_DISKS = frozenset({"lost+found", ".snapshot", ".snapshots", ".DS_Store"})
+MOST_NAMED = 4  # Files of somebody's that are named.
 LEAST_FREE_BYTES = 100 * 2**20  # Below this a checkpoint or the database may not be written whole.
 LOCK_TRIES, LOCK_PAUSE_S = 5, 0.05
 
@@ -144,7 +167,7 @@ def home_folder(home: str | Path) -> Path:
     """
     address = str(home)
     if not is_remote(address):
-        return Path(home).expanduser().absolute()
+        return _local_folder(address)
     from orchestrator.mirror import Mirror, mirror_folder
 
     if "@" in address.replace(f"://{ANONYMOUS}", "://", 1):
@@ -158,6 +181,46 @@ def home_folder(home: str | Path) -> Path:
     return folder
 
 
+def _local_folder(address: str) -> Path:
+    if not address.strip():
+        raise InputError(
+            "--home is empty: a variable that is not set?", hint="leave it out, or name a folder"
+        )
+    if ADDRESS.match(address):
+        raise InputError(
+            f"--home {address}: no home can be kept there",
+            hint="a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX",
+        )
+    try:
+        path = Path(address).expanduser().absolute()
+    except RuntimeError as error:  # Of an unknown user after ~.
+        raise InputError(f"--home {address}: {error}") from error
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return path
+        what = "a link that leads nowhere"
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"home folder `{shown(path)}` cannot be used: {_reason(error)}"
+        ) from error
+    else:
+        if stat.S_ISDIR(mode):
+            return path
+        what = odd_kind(path) or "a file"
+    raise InputError(f"home folder `{path}` is {what}", hint="name a folder with --home")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def may_be_written(path: Path) -> bool:
+    """Whether this process may keep something in a folder."""
+    return allowed(path, os.W_OK | os.X_OK)
+
+
 def owners_only() -> None:
     """Make all that this process and its children write their owner's only, from here on.
 
@@ -166,19 +229,24 @@ def owners_only() -> None:
     os.umask(0o077)
 
 
-def open_home(path: Path) -> Home:
-    """Return the home folder at `path`, made if it is not there; files are the owner's only.
+def open_home(path: Path, *, adopt: bool = False) -> Home:
+    """Return the home folder at `path`, made if it is not there; what is made is its owner's only.
+
+    Args:
+        adopt: take a folder that has other things in it, and leave those as they are.
 
     Raises:
-        InputError: if it cannot be written, is full, or was written by a newer version.
+        InputError: if it cannot be written, is full, was written by a newer version, or has things of
+            somebody's in it that are no home's.
     """
     owners_only()
     home = Home(path.expanduser().absolute())
     folders = (home.artifacts, home.attempts, home.checkpoints, home.datasets, home.logs)
     try:
-        for folder in (home.path, *folders, home.weights):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+        _take(home, adopt=adopt)
+        for folder in (*folders, home.weights):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700)
         check_version(home)
         _note_version(home.path / "VERSION")
     except OSError as error:
@@ -191,6 +259,26 @@ def open_home(path: Path) -> Home:
             hint="free some space there, or choose another folder with --home",
         )
     return home
+
+
+def _take(home: Home, *, adopt: bool) -> None:
+    """Make the folder of a home, or take one that is empty; nobody else's is made private."""
+    if not home.path.is_dir():
+        home.path.mkdir(parents=True)
+        home.path.chmod(0o700)
+        return
+    if any((home.path / mark).exists() for mark in MARKS):
+        return
+    here = sorted(os.listdir(home.path))
+    foreign = [name for name in here if name not in PARTS and name not in OF_DISKS]
+    if foreign and not adopt:
+        raise InputError(
+            f"folder `{home.path}` is no home of hdsweep, and not empty: it has "
+            f"{in_short([shown(name) for name in foreign], most=MOST_NAMED)}",
+            hint="an empty or new folder, or --adopt to keep hdsweep's files beside those",
+        )
+    if not foreign and home.path.stat().st_uid == os.geteuid():
+        home.path.chmod(0o700)
 
 
 def check_version(home: Home) -> None:
@@ -237,7 +325,6 @@ def locked(home: Home) -> Iterator[None]:
         InputError: if another driver is alive, naming it.
     """
     with (home.path / "lock").open("a+", encoding="utf-8") as file:
-        os.chmod(file.fileno(), 0o600)
         if not _acquired(file):
             raise taken(home.address, holder(home) or {})
         file.truncate(0)
@@ -263,7 +350,7 @@ def _acquired(file: IO[str]) -> bool:
 def holder(home: Home) -> dict[str, str] | None:
     """Return who on this machine drives the home at present; None if nobody does."""
     path = home.path / "lock"
-    if not path.is_file():
+    if not path.is_file() or not allowed(path, os.R_OK):
         return None
     with path.open(encoding="utf-8") as file:
         try:

@@ -53,7 +53,6 @@ def create(home: Home) -> None:
     if home.tracking_uri:
         return
     if home.database.is_file():
-        home.database.chmod(0o600)
         return
     for leftover in (*home.path.glob("mlflow-*.new*"), *_beside(home)):
         leftover.unlink(missing_ok=True)

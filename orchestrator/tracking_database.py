@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from orchestrator.errors import InputError
 from orchestrator.home import Home
+from orchestrator.looking import PATIENCE_S, may_write, reading
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "hdsweep"
-PATIENCE_S = 20
 ACTIVE = "active"  # The stage of a run that nobody deleted in the UI.
 MINE = "run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = ?)"
 
@@ -87,10 +87,14 @@ def experiment_name(home: Home) -> str:
 
 
 def database_uri(database: Path) -> str:
-    """Return what MLflow opens a database by; folders may have any name."""
+    """Return what MLflow opens a database by; folders may have any name.
+
+    With the name of its driver: MLflow would make the folder of a `sqlite:///` address as it is written
+    there, with `%23` for `#`, beside the folder that is meant.
+    """
     from sqlalchemy import URL
 
-    return URL.create("sqlite", database=str(database)).render_as_string()
+    return URL.create("sqlite+pysqlite", database=str(database)).render_as_string()
 
 
 def read_runs(home: Home, experiment: str) -> Runs | None:
@@ -100,7 +104,7 @@ def read_runs(home: Home, experiment: str) -> Runs | None:
         InputError: if the file is not a database of MLflow's, or is damaged or locked.
     """
     try:
-        with contextlib.closing(connected(home.database)) as connection:
+        with reading(home.database) as connection:
             found = connection.execute(
                 "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?",
                 (experiment,),
@@ -147,7 +151,17 @@ def connected(database: Path) -> sqlite3.Connection:
 
 def unreadable(home: Home, error: Exception) -> InputError:
     """Return what to tell of a database that cannot be read or written."""
+    if isinstance(error, OSError):
+        return InputError(
+            f"the tracking database `{home.database}` may not be read: {error.strerror}",
+            hint="whoever it belongs to can let you: `chmod -R g+rX` lets their group look at a home",
+        )
     reason = str(error).strip().splitlines()[0]
+    if not may_write(home.database) and home.database.is_file():
+        return InputError(
+            f"the tracking database `{home.database}` may only be read here: {reason}",
+            hint="status, plan, report, compare, reproduce and ui only read",
+        )
     if "database is locked" in str(error):
         return InputError(
             f"the tracking database `{home.database}` is locked by {_who_has(home.database)}",

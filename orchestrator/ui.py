@@ -10,8 +10,10 @@ import ipaddress
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import webbrowser
@@ -22,7 +24,8 @@ from urllib.parse import parse_qsl
 from orchestrator import artifact_locations, schema
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.home import Home
-from orchestrator.tracking_database import database_uri
+from orchestrator.looking import copy_to, may_write
+from orchestrator.tracking_database import database_uri, unreadable
 from orchestrator.training_view import addresses
 
 START_SECONDS = 90.0
@@ -73,11 +76,12 @@ def serve(
         )
     _refuse_taken_port(host, port)
     _require_client(opened)
-    _mend(opened, say)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    log = opened.logs / "ui.log"
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _asked_to_stop() as asked, _server(opened, host, port, log) as server:
+    with (
+        _places(opened, say) as (database, log),
+        _asked_to_stop() as asked,
+        _server(opened, database, host, port, log) as server,
+    ):
         if _healthy(url, server, log, asked):
             first = _told(opened, url, tell)
             if open_browser:
@@ -112,12 +116,35 @@ def _told(home: Home, url: str, tell: Callable[[str], None]) -> str:
     return next(iter(below.values()))
 
 
-def _mend(home: Home, say: Callable[[str], None]) -> None:
+@contextlib.contextmanager
+def _places(home: Home, say: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
+    """Yield the database to be served, with the artifacts of a moved home found, and a file for the log.
+
+    Where a home may only be read, of its database a copy is served.
+    """
+    if may_write(home.database):
+        _mend(home, home.database, say)
+        home.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield home.database, home.logs / "ui.log"
+        return
+    with tempfile.TemporaryDirectory(prefix="hdsweep-ui-") as folder:
+        try:
+            database = copy_to(home.database, Path(folder))
+        except (sqlite3.Error, OSError) as error:
+            raise unreadable(home, error) from error
+        say(
+            f"home `{home.path}` may only be read: its runs as they are now; what is edited is lost"
+        )
+        _mend(home, database, say)
+        yield database, Path(folder) / "ui.log"
+
+
+def _mend(home: Home, database: Path, say: Callable[[str], None]) -> None:
     """Have the artifacts of a moved home found; where it cannot be written to, say what will be missing."""
     if upgraded := schema.upgrade(home):
         say(upgraded)
     try:
-        told = artifact_locations.mend(home)
+        told = artifact_locations.mend(home, database)
     except InputError as error:
         told = f"{str(error).splitlines()[0]}: if the home was moved, MLflow lists no artifacts"
     if told:
@@ -162,10 +189,12 @@ def _refuse_taken_port(host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _server(home: Home, host: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _server(
+    home: Home, database: Path, host: str, port: int, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """Have the server running; it and all its children are gone afterwards."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
-    command += ["--backend-store-uri", database_uri(home.database)]
+    command += ["--backend-store-uri", database_uri(database)]
     command += ["--artifacts-destination", home.artifacts.as_uri(), "--workers", "1"]
     names = dict.fromkeys(["localhost", "127.0.0.1", f"[{host}]" if ":" in host else host])
     command += ["--allowed-hosts", ",".join(f"{name}:{port}" for name in names)]

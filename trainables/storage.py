@@ -65,6 +65,8 @@ class Storage:
     @property
     def shown(self) -> str:
         """The place for people, without what a service needs besides."""
+        if not self.remote:
+            return self.place
         return self.place.partition("?")[0].replace(f"://{ANONYMOUS}", "://", 1)
 
     @cached_property

@@ -7,6 +7,8 @@ their mark says so, since a wrong guess would change a name without anybody noti
 import codecs
 from pathlib import Path
 
+from trainables.file_kinds import odd_kind
+
 LARGEST = 2**24  # Bytes; the ids of a million images have as many.
 MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",  # Before UTF-16, whose mark its own begins with.
@@ -24,9 +26,12 @@ def read_user_text(path: Path, *, largest: int = LARGEST) -> str:
     """Return the content of a file, without a byte order mark.
 
     Raises:
-        UserTextError: if it is larger than `largest` bytes, or not UTF-8.
+        UserTextError: if it is larger than `largest` bytes, not UTF-8, or no file.
         OSError: if it cannot be read.
     """
+    kind = odd_kind(path)
+    if kind is not None:
+        raise UserTextError(f"{kind}, must be a file")
     with path.open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:

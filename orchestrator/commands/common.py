@@ -6,6 +6,7 @@ Standard output carries data only, so that it can be piped; talk goes to standar
 import contextlib
 import gc
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.errors import InputError
 from orchestrator.home import home_folder
 from orchestrator.json_documents import document
 from trainables.bounds import MOST_CPUS, MOST_TRIES
@@ -23,18 +25,32 @@ MOST_GPU_GB = 10_000
 
 # The panels of `--help`.
 WHAT, HOW, WHERE, WATCHING = "What runs", "How it runs", "Where it runs and is kept", "Watching"
+HOME_VARIABLE = "HDSWEEP_HOME"
+
+
+def _home(value: str | Path) -> Path:
+    """Return the folder that --home names; HDSWEEP_HOME set to nothing is as wrong as --home ""."""
+    from_default = isinstance(value, Path) or value == str(DEFAULT_HOME)
+    if from_default and os.environ.get(HOME_VARIABLE, "unset").strip() == "":
+        raise InputError(f"{HOME_VARIABLE} is set to nothing", hint="unset it, or name a folder")
+    return home_folder(value)
+
 
 StudyArgument = Annotated[str, typer.Argument(help="A study by name (table2), or its .toml file.")]
 HomeOption = Annotated[
     Path,
     typer.Option(
         "--home",
-        envvar="HDSWEEP_HOME",
+        envvar=HOME_VARIABLE,
         metavar="FOLDER|s3://...|gs://...",
         help="Where everything is kept.",
-        parser=home_folder,
+        parser=_home,
         rich_help_panel=WHERE,
     ),
+]
+AdoptOption = Annotated[
+    bool,
+    typer.Option("--adopt", help="Take a --home that has other files in it; they are left alone."),
 ]
 ScaleOption = Annotated[
     str | None,

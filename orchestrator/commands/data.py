@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    AdoptOption,
     HomeOption,
     JsonOption,
     print_json,
@@ -66,6 +67,7 @@ def prepare(
         ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
+    adopt: AdoptOption = False,
     image_size: SizeOption = 256,
     workers: WorkersOption = None,
     lenient: Annotated[
@@ -83,7 +85,7 @@ def prepare(
     from orchestrator.datasets import known, prepare_dataset, skipped_lines
 
     info = known(name, Home(home.expanduser().absolute()))
-    opened = open_home(home)
+    opened = open_home(home, adopt=adopt)
     prepared, how_fast = prepare_dataset(
         info,
         sources or [],
@@ -175,6 +177,7 @@ def import_(
         str, typer.Option(help="As a source: none, flips or border_crop.")
     ] = "none",
     home: HomeOption = DEFAULT_HOME,
+    adopt: AdoptOption = False,
     image_size: SizeOption = 256,
     workers: WorkersOption = None,
     skip_bad: SkipOption = False,
@@ -198,7 +201,7 @@ def import_(
     from trainables.data.own.describe import Said
     from trainables.data.own.description import Modality
 
-    opened = open_home(home)
+    opened = open_home(home, adopt=adopt)
     said = Said(
         classes=classes,
         train=train,

@@ -25,7 +25,7 @@ from orchestrator.commands.common import (
 )
 from orchestrator.errors import InputError
 from orchestrator.hardware import cpu_cores
-from orchestrator.home import Home, owners_only
+from orchestrator.home import Home, may_be_written, owners_only
 from orchestrator.identity import slug
 from orchestrator.plan import Plan
 
@@ -84,7 +84,9 @@ def report(
     if store is not None:
         store.sweeps.require(planned, where=f"`{opened.path}`")
     table = table_of(planned, store)
-    if out is not None or (store is not None and not as_json):
+    if out is None and not as_json and store is not None and not may_be_written(opened.path):
+        say(f"home `{opened.path}` may only be read: --out names a folder for the report")
+    elif out is not None or (store is not None and not as_json):
         folder = out or _own_folder(opened, planned, store)
         evidence = gather(planned, store, pictures=not no_pictures)
         try:

@@ -13,6 +13,7 @@ from orchestrator.commands.common import (
     MOST_GPU_GB,
     WATCHING,
     AddressOption,
+    AdoptOption,
     FromTuneOption,
     GpuGbOption,
     HomeOption,
@@ -56,6 +57,7 @@ MOST_NAMED = 4  # Runs that a summary lists by name.
 def run(
     study: StudyArgument,
     home: HomeOption = DEFAULT_HOME,
+    adopt: AdoptOption = False,
     scale: ScaleOption = None,
     methods: MethodsOption = None,
     targets: TargetsOption = None,
@@ -156,7 +158,7 @@ def run(
     from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
 
-    with no_trace_if_refused(home) as opened:
+    with no_trace_if_refused(home, adopt=adopt) as opened:
         found = devices(address, workers=workers, gpu_gb=gpu_gb)
         choose(opened, tracking_uri)
         plan = ready_plan(lambda: make(opened.path), opened, say)

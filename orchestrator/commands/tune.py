@@ -7,6 +7,7 @@ import typer
 from orchestrator.commands.common import (
     DEFAULT_HOME,
     AddressOption,
+    AdoptOption,
     GpuGbOption,
     HomeOption,
     JsonOption,
@@ -75,6 +76,7 @@ def tune(
     retries: RetriesOption = 2,
     progress: ProgressOption = "auto",
     home: HomeOption = DEFAULT_HOME,
+    adopt: AdoptOption = False,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,7 +117,7 @@ def tune(
         )
 
     make()  # Wrong input leaves no trace, not even a home folder.
-    with no_trace_if_refused(home) as opened:
+    with no_trace_if_refused(home, adopt=adopt) as opened:
         found = devices(address, workers=workers, gpu_gb=gpu_gb)
         choose(opened, tracking_uri)
         ready(make, opened, say)

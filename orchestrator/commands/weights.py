@@ -7,6 +7,7 @@ import typer
 
 from orchestrator.commands.common import (
     DEFAULT_HOME,
+    AdoptOption,
     HomeOption,
     JsonOption,
     print_json,
@@ -40,12 +41,13 @@ def import_(
     name: NameArgument,
     source: Annotated[Path, typer.Argument(help="File, or folder that holds one.")],
     home: HomeOption = DEFAULT_HOME,
+    adopt: AdoptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check weights that you have against the network, and store them as safetensors."""
     from orchestrator.weights import import_weights
 
-    opened = open_home(home)
+    opened = open_home(home, adopt=adopt)
     _report(name, opened, import_weights(name, source, opened), as_json=as_json)
 
 
@@ -54,12 +56,13 @@ def fetch(
     name: NameArgument,
     url: Annotated[str | None, typer.Option(help="A mirror of the published file.")] = None,
     home: HomeOption = DEFAULT_HOME,
+    adopt: AdoptOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Download published weights, check them, and store them as safetensors."""
     from orchestrator.weights import fetch_weights
 
-    opened = open_home(home)
+    opened = open_home(home, adopt=adopt)
     _report(name, opened, fetch_weights(name, opened, url=url), as_json=as_json)
 
 

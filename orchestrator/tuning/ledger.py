@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import HdsweepError, InputError, chain
 from orchestrator.tuning.search import REDUCTION, Search
+from trainables.file_kinds import odd_kind
 from trainables.keys import derive_seed
 
 REASON, DECISION, SECONDS = "reason", "decision_", "seconds"
@@ -241,6 +242,9 @@ def _storage(url: str) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     path = Path(url)
+    kind = odd_kind(path)
+    if kind is not None:  # Opening it would wait for ever.
+        raise OSError(f"it is {kind}, not a file")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists():
         _mend(path)

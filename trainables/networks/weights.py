@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainables.config import DeepLabConfig, SegFormerConfig
+from trainables.file_kinds import odd_kind
 from trainables.networks import build
 from trainables.networks.base import SegmentationNetwork
 from trainables.networks.imagenet import ImagenetNetwork
@@ -83,7 +84,8 @@ def weight_file(source: Path) -> Path:
     """
     if not source.is_dir():
         if not source.is_file():
-            raise ValueError(f"{source}: no such file or folder")
+            raise ValueError(f"{source}: {odd_kind(source) or 'no such file or folder'}")
+        source.open("rb").close()  # Says that it may not be read, which safetensors calls absent.
         return source
     for ending in (".safetensors", *PICKLED):
         found = sorted(source.glob(f"*{ending}"))
