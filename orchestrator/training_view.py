@@ -11,7 +11,8 @@ import sqlite3
 from dataclasses import dataclass
 
 from orchestrator.home import Home
-from orchestrator.tracking_database import connected, experiment_name
+from orchestrator.looking import reading
+from orchestrator.tracking_database import experiment_name
 
 WORKFLOW = "workflowType=machine_learning"
 VIEW = "hdsweep"
@@ -79,7 +80,7 @@ def view_state() -> str:
 
 def addresses(home: Home) -> Addresses | None:
     """Return what to open; None if the database has no experiment of ours."""
-    with contextlib.closing(connected(home.database)) as connection:
+    with reading(home.database) as connection:
         found = connection.execute(
             "SELECT experiment_id FROM experiments WHERE name = ?", (experiment_name(home),)
         ).fetchone()
