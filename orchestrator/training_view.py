@@ -9,6 +9,7 @@ import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.home import Home
 from orchestrator.looking import reading
@@ -78,9 +79,9 @@ def view_state() -> str:
     return json.dumps(state)
 
 
-def addresses(home: Home) -> Addresses | None:
-    """Return what to open; None if the database has no experiment of ours."""
-    with reading(home.database) as connection:
+def addresses(home: Home, database: Path) -> Addresses | None:
+    """Return what to open in the database of a home, or a copy; None if it has no experiment of ours."""
+    with reading(database) as connection:
         found = connection.execute(
             "SELECT experiment_id FROM experiments WHERE name = ?", (experiment_name(home),)
         ).fetchone()

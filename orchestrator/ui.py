@@ -83,7 +83,7 @@ def serve(
         _server(opened, database, host, port, log) as server,
     ):
         if _healthy(url, server, log, asked):
-            first = _told(opened, url, tell)
+            first = _told(opened, database, url, tell)
             if open_browser:
                 webbrowser.open(first)
         while server.poll() is None and not asked:
@@ -103,10 +103,10 @@ def _refuse_open_hosts(host: str) -> None:
         )
 
 
-def _told(home: Home, url: str, tell: Callable[[str], None]) -> str:
+def _told(home: Home, database: Path, url: str, tell: Callable[[str], None]) -> str:
     """Tell the server's address, and those of what is worth opening; return the first of these."""
     tell(url)
-    found = addresses(home)
+    found = addresses(home, database)
     if found is None:
         return url
     told = {"report": found.report, "runs": found.runs}
