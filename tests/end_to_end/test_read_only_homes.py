@@ -91,7 +91,7 @@ def test_what_only_reads_works_and_what_writes_says_why_not(stored, inside, tmp_
     status, _, err = asked("report", "table2", *SMOKE, "--out", tmp_path / "out")
     assert status == 0, err
     assert (tmp_path / "out" / "report.html").is_file()
-    status, out, _ = asked("compare", f"{stored}:table2/smoke", f"{home}:table2/smoke", "--json")
+    status, out, _ = asked("compare", stored, home, "--json")
     assert status == 0
     status, out, _ = asked("reproduce", "scratch_adm/ph2/0", "--scale", "smoke")
     assert status == 0
@@ -127,5 +127,5 @@ def test_the_ui_shows_a_copy(inside, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     names = [run["info"]["run_name"] for run in json.loads(done.stdout)["runs"]]
-    assert "scratch_adm ph2 seed 0" in names
+    assert "scratch_adm ph2-like seed 0" in names
     assert "may only be read: its runs as they are now" in done.stderr
