@@ -51,7 +51,7 @@ def as_stored(known: Known, folders: RunFolders, *, every: bool) -> Known:
 
 def _labels(file: Path) -> Mapping[str, str]:
     with suppress(OSError, ValueError, KeyError, AttributeError):
-        found = json.loads(file.read_text())["labels"]
+        found = json.loads(file.read_text(encoding="utf-8"))["labels"]
         return {name: str(value) for name, value in found.items()}
     return {}
 

@@ -37,6 +37,12 @@ class Untrained:
     def finished(self):
         return {}
 
+    def is_whole(self, key):
+        return key in self._pretrainings
+
+    def folder_of(self, _key):
+        return self._folder
+
     def start(self, run, **_):
         self._started[run.key] = run
         if run.pretraining:
