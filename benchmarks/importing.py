@@ -95,7 +95,7 @@ def write(root: Path, coding: str, count: int) -> None:
         f"class{i} {' '.join(map(str, colour))}" if coding == "colours" else f"class{i}"
         for i, colour in enumerate(COLOURS)
     ]
-    (root / "classes.txt").write_text("\n".join(lines))
+    (root / "classes.txt").write_text("\n".join(lines), encoding="utf-8")
 
 
 def compared(root: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def compared(root: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     write(few, root.name, FEW)
     for _ in range(arguments.times):
         command = [sys.executable, __file__, *sys.argv[1:], "--plain", str(root)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
         measured["plain"].append(json.loads(done.stdout))
         measured["import"].append(imported(root, arguments))
         measured["start"].append(imported(few, arguments))
@@ -155,7 +155,7 @@ def imported(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
         [sys.executable, "-c", code, json.dumps(command)],
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     shutil.rmtree(home)
     found: dict[str, float] = json.loads(done.stdout)

@@ -22,7 +22,12 @@ def alive(sessions: Collection[int]) -> Iterator[int]:
         with contextlib.suppress(OSError):
             process = int(entry.name)
             # What has ended and nobody has asked about is no process any more.
-            state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            state = (
+                (entry / "stat")
+                .read_text(encoding="utf-8", errors="replace")
+                .rpartition(")")[2]
+                .split()[0]
+            )
             if os.getsid(process) in sessions and state not in "ZX":
                 yield process
 
