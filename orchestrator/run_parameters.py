@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.checking import flat
@@ -27,6 +29,14 @@ def parameters(spec: Mapping[str, Any], start: Mapping[str, Any] | None) -> dict
     before = flat(start.get("training", {})) if start else {}
     named = {f"{START}{name}": value for name, value in before.items()}
     return dict([*own.items(), *named.items()][:MOST_PARAMETERS])
+
+
+def starts_from_another(artifacts: Path) -> bool:
+    """Return whether the run that left these artifacts started from another's weights."""
+    with suppress(OSError, ValueError, AttributeError):
+        spec = json.loads((artifacts / "spec.json").read_text(encoding="utf-8"))
+        return spec.get("pretrained") is not None
+    return False
 
 
 def dataset_input(spec: Mapping[str, Any]) -> DatasetInput | None:

@@ -29,7 +29,7 @@ from orchestrator.mending import as_stored, bring_back, number_of
 from orchestrator.plan import PlannedRun
 from orchestrator.provenance import provenance
 from orchestrator.run_folders import RunFolders
-from orchestrator.run_parameters import dataset_input, parameters
+from orchestrator.run_parameters import dataset_input, parameters, starts_from_another
 from orchestrator.stopping import Say, StopFlag
 from orchestrator.store_groups import GroupStore
 from orchestrator.store_parts import GROUP, SUMMARY, metric, prefixed
@@ -498,7 +498,9 @@ class Store(SweepStore, GroupStore):
         unknown = self._folders.unknown(known)
         self._adopt_sweeps(unknown)
         self._adopt_groups(unknown)
-        adopted = [key for folder in unknown if (key := self._adopt(folder)) is not None]
+        # Pretrainings first: what starts from them shows their settings.
+        in_order = sorted(unknown, key=starts_from_another)
+        adopted = [key for folder in in_order if (key := self._adopt(folder)) is not None]
         self._adopt_tables(unknown)
         return adopted
 
