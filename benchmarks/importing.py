@@ -9,8 +9,9 @@ Both are run by turns, several times, in the same minutes; compared are the medi
 the processor time per image, from which what an import of a few images takes (the start) is taken off. Peak memory
 is the largest resident set of any process of each (`ru_maxrss`).
 
-The aim, to be as fast as the loop, is missed: on a shared machine, 300 images and two processes, import reaches half
-of its rate or less, with twice its processor time per image (2026-12-01, `--images 300 --times 2`).
+The aim, to be as fast as the loop, is missed: on a shared machine, 300 images and two processes, import reaches about
+half of its rate (the start weighs most), with 1.2 times its processor time per image, 1.5 times if masks are coded by
+colours (2026-12-01, `--images 300 --times 2`).
 
     python benchmarks/importing.py            # some minutes, 200 MB of disk for a while
 """

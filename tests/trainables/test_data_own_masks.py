@@ -21,6 +21,7 @@ from trainables.data.errors import DatasetError
 from trainables.data.info import IGNORED
 from trainables.data.own import describe as describing
 from trainables.data.own.describe import Said, look_at
+from trainables.data.own.masks import MOST_BYTES, open_mask
 from trainables.data.own.reading import read_labels
 
 COLOURS = [
@@ -361,3 +362,40 @@ def test_what_is_certain_is_read(write, form, tmp_path):
         return
     for labels, read in zip(case.labels, read_back(case, write, form, tmp_path), strict=True):
         np.testing.assert_array_equal(read[:: len(read) // 3, :: len(read) // 3], labels)
+
+
+def _as_voc(count: int) -> list[tuple[int, ...]]:
+    """Colours that differ in their upper bits only."""
+    bits = [format(i, "08b") for i in range(count)]
+    return [
+        tuple(int(each[place] + each[place - 3], 2) << 6 for place in (7, 6, 5)) for each in bits
+    ]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+@pytest.mark.parametrize("count", [2, 21, 30, 60, 200])
+def test_colours_come_back_whatever_they_are_coded_by(
+    tmp_path: Path, mode: str, count: int
+) -> None:
+    """Of few colours a byte is enough, of many none is found; both tell every one from all others."""
+    draw = np.random.default_rng(count)
+    known = list(dict.fromkeys(_as_voc(min(count, 64))))
+    while len(known) < count:
+        colour = tuple(draw.integers(0, 256, 3).tolist())
+        known += [colour] if colour not in known else []
+    channels = {"RGB": 3, "RGBA": 4, "LA": 2}[mode]
+    if mode == "LA":
+        known = [(i, 255) for i in range(count)]
+    table = np.array([(*each, 255)[:channels] for each in known], np.uint8)
+    if channels != 3:
+        table[0, -1] = 0  # What is opaque everywhere is read without its opacity.
+    truth_HW = draw.permutation(np.arange(40 * 50) % count).reshape(40, 50).astype(np.uint8)
+    Image.fromarray(table[truth_HW]).save(tmp_path / "mask.png")
+    mask = open_mask(tmp_path / "mask.png")
+    by_cell = {
+        (*(each[:3] if channels > 2 else each[:1] * 3), each[-1] if channels != 3 else 255): label
+        for label, each in enumerate(table.tolist())
+    }
+    labels_HW = mask.labels(lambda cell: by_cell[*(cell.colour or ()), cell.alpha])
+    np.testing.assert_array_equal(labels_HW, truth_HW)
+    assert (mask.codes_HW.dtype == np.uint8) == (count <= MOST_BYTES)

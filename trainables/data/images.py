@@ -67,7 +67,16 @@ def read_grey(
 def read_colour(
     path: Path, *, white: int | None = None, formats: tuple[str, ...] = FORMATS
 ) -> NDArray[np.uint8]:
-    """Return HWC, RGB, 8 bit, upright as its EXIF orientation says; grey and CMYK are converted.
+    """Return HWC, RGB, 8 bit: the pixels of `open_colour`, which raises what this does."""
+    return np.asarray(open_colour(path, white=white, formats=formats))
+
+
+def open_colour(
+    path: Path, *, white: int | None = None, formats: tuple[str, ...] = FORMATS
+) -> Image.Image:
+    """Return a photograph in RGB, upright as its EXIF orientation says; grey and CMYK are converted.
+
+    As Pillow holds it: copied to an array and back, one of a million pixels takes longer than its resizing.
 
     Args:
         white: level of grey images of more than 8 bits that becomes 255. It belongs to a dataset
@@ -81,9 +90,9 @@ def read_colour(
     image = _decode_levels(path, formats)
     if is_deep(image):
         grey_HW = _to_8_bits(path, np.asarray(image).astype(np.int64), white)
-        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+        return Image.fromarray(grey_HW).convert("RGB")
     _require_opaque(path, image)
-    return np.asarray(image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _decode_levels(path: Path, formats: tuple[str, ...]) -> Image.Image:
@@ -231,7 +240,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def resize_image(
-    image: NDArray[np.uint8] | NDArray[np.float32],
+    image: NDArray[np.uint8] | NDArray[np.float32] | Image.Image,
     side: int,
     box: Box | None = None,
     *,
@@ -245,7 +254,8 @@ def resize_image(
             twice; float32 may then leave the range of the input a little.
     """
     how = Image.Resampling.LANCZOS if sharp else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(image).resize((side, side), how, box=box))
+    whole = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return np.asarray(whole.resize((side, side), how, box=box))
 
 
 def resize_labels(

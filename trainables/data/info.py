@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from trainables.config import Augmentation, Metric
 
@@ -73,7 +74,7 @@ class Form(NamedTuple):
 
 
 Find = Callable[[Path], Found]
-Read = Callable[[Entry], "tuple[NDArray[Any], NDArray[np.uint8]]"]
+Read = Callable[[Entry], "tuple[NDArray[Any] | Image, NDArray[np.uint8]]"]
 Generate = Callable[[int, int], Iterator[Sample]]
 
 
@@ -111,7 +112,7 @@ class DatasetInfo:
     """Locates the release's files under a folder; None if it is made by a program. Raises
     DatasetLayoutError where a folder is missing; single files that stand alone are problems."""
     read: Read | None = None
-    """Entry -> image (uint8 HWC or float32 HW in [0, 255]) and labels_HW, at original size. A
+    """Entry -> image (uint8 HWC, float32 HW in [0, 255], or RGB of Pillow) and labels_HW, at original size. A
     module-level function, since processes are sent its name."""
     generate: Generate | None = None
     """(count, side) -> samples, sorted by id; for datasets made by a program."""

@@ -4,12 +4,14 @@ Results come in the order of the entries, from any number of processes; only a f
 ahead of the one asked for. What is wrong with an image is a result like any other.
 """
 
+import ctypes
 import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from threading import Thread
@@ -20,6 +22,8 @@ from trainables.data.images import read_sample
 from trainables.data.info import DatasetInfo, Entry, Form, Read, Sample
 
 IN_FLIGHT = 4  # Images per worker that are read ahead of the one asked for.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # Of `mallopt`, in malloc.h.
+MAPPED_ABOVE, KEPT = 32 * 2**20, 64 * 2**20  # Bytes; the first is the most that glibc takes.
 
 
 class _Reading(NamedTuple):
@@ -55,9 +59,7 @@ def _in_parallel(
     waiting = iter(entries)
     reading: deque[_Reading] = deque()
     # Spawned: a fork of a process with threads, such as Arrow's or torch's, may hang.
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
         try:
             while True:
                 for entry in islice(waiting, IN_FLIGHT * workers - len(reading)):
@@ -76,6 +78,22 @@ def _in_parallel(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    _end_with_parent()
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let the memory of an image be used for the next one, where glibc gives it.
+
+    Returned and asked for again each time, it comes in thousands of pages that the system must clear.
+    """
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, MAPPED_ABOVE)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def _end_with_parent() -> None:

@@ -25,6 +25,7 @@ from trainables.data.own.pairing import Places, pair
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 Modality = Literal["photograph", "chest-xray"]
 """What images are: shown as they are, or X-rays, which are equalised as the official ones are."""
@@ -223,7 +224,9 @@ def _find(dataset: ImportedDataset, root: Path) -> Found:
     return found._replace(entries=tuple(entries))
 
 
-def _read(dataset: ImportedDataset, entry: Entry) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+def _read(
+    dataset: ImportedDataset, entry: Entry
+) -> tuple[NDArray[Any] | Image, NDArray[np.uint8]]:
     """Return image and labels of one pair; a function of this module, since processes get its name."""
     from trainables.data.own.reading import read_pair
 

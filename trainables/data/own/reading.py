@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from trainables.data.chest_xray import equalise
 from trainables.data.errors import BadImageError
 from trainables.data.images import (
     OWN_FORMATS,
-    read_colour,
+    open_colour,
     read_grey,
     require_aspect,
     require_shape,
@@ -50,8 +51,10 @@ def mask_meaning(dataset: ImportedDataset) -> Meaning:
     return meaning._replace(classes=OF_A_PART) if dataset.by_class else meaning
 
 
-def read_pair(dataset: ImportedDataset, entry: Entry) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Return image and labels_HW: RGB, uint8 HWC, or of an X-ray equalised levels, float32 HW.
+def read_pair(
+    dataset: ImportedDataset, entry: Entry
+) -> tuple[NDArray[Any] | Image.Image, NDArray[np.uint8]]:
+    """Return image and labels_HW: RGB of Pillow, or of an X-ray equalised levels, float32 HW.
 
     Raises:
         BadImageError: if a file cannot be read, or the mask is of another size, not coded as all
@@ -60,17 +63,18 @@ def read_pair(dataset: ImportedDataset, entry: Entry) -> tuple[NDArray[Any], NDA
     image = _image(dataset, entry.image)
     labels_HW = _united(dataset, entry)
     require = require_aspect if dataset.any_mask_size else require_shape
-    require(entry.masks[0], labels_HW.shape, image.shape)
+    shape = image.size[::-1] if isinstance(image, Image.Image) else image.shape
+    require(entry.masks[0], labels_HW.shape, shape)
     return image, labels_HW
 
 
-def _image(dataset: ImportedDataset, path: Path) -> NDArray[Any]:
+def _image(dataset: ImportedDataset, path: Path) -> NDArray[Any] | Image.Image:
     if dataset.modality == "chest-xray":
         levels_HW = read_grey(path, OWN_FORMATS, opaque=True)
         if levels_HW.min() < 0 or levels_HW.max() > 65535:
             raise BadImageError(f"{path}: grey levels of an X-ray must lie in 0 to 65535")
         return equalise(levels_HW)
-    return read_colour(path, white=dataset.white, formats=OWN_FORMATS)
+    return open_colour(path, white=dataset.white, formats=OWN_FORMATS)
 
 
 def _united(dataset: ImportedDataset, entry: Entry) -> NDArray[np.uint8]:
