@@ -74,7 +74,7 @@ def test_drift_is_named_with_both_values(home):
 
 def test_what_is_missing_is_named(home):
     for what, message in (
-        ("hybrid_ft/ph2/7", "has no cell `hybrid_ft/ph2/7`"),
+        ("hybrid_ft/ph2/7", "has a cell `hybrid_ft/ph2/7`"),
         ("hybrid_ft/ph2/1", "the cell `hybrid_ft/ph2/1` is not finished"),
         ("nobody", "nothing stored is called `nobody`"),
         ("lambda-search/3", "nothing stored is called `lambda-search/3`"),
