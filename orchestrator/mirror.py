@@ -26,6 +26,7 @@ from orchestrator.errors import InputError
 from orchestrator.lease import NAME as LEASE
 from orchestrator.lease import Lease, ourselves, read_lease
 from trainables.atomic_files import temporary_beside
+from trainables.code import files_beside
 from trainables.storage import AT_ONCE, MIRROR_FILE, Storage, Stored, cache_folder
 
 SYNCED_FILE = "SYNCED.json"
@@ -182,13 +183,17 @@ class Mirror:
         self.storage.upload(path, self.name_of(path))
 
     def carry_code(self, folder: Path) -> str:
-        """Carry the Python files of a user's folder, and return the name that workers find them by."""
+        """Carry the Python files of a user's folder, and return the name that workers find them by.
+
+        With the packages that they import from there.
+        """
         if folder not in self._carried_code:
-            files = sorted(folder.glob("*.py"))
-            digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-            name = f"code/{folder.name}-{digest[:HEX_DIGITS]}"
-            for file in files:
-                self.storage.upload(file, f"{name}/{file.name}")
+            modules = [file.stem for file in folder.glob("*.py") if file.is_file()]
+            files = files_beside(modules, folder)
+            told = repr(sorted(files.items())).encode()
+            name = f"code/{folder.name}-{hashlib.sha256(told).hexdigest()[:HEX_DIGITS]}"
+            for file, content in files.items():
+                self.storage.write(f"{name}/{file}", content)
             self._carried_code[folder] = name
         return self._carried_code[folder]
 

@@ -40,6 +40,6 @@ def pin(places: Mapping[str, str]) -> None:
     for name, spec in found.items():
         imported = sys.modules.get(name)
         if imported is not None and getattr(imported, "__file__", None) != spec.origin:
-            for each in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+            for each in [m for m in list(sys.modules) if m == name or m.startswith(f"{name}.")]:
                 del sys.modules[each]
     sys.meta_path.insert(0, Finder({name: places[name] for name in found}))

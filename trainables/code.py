@@ -7,7 +7,7 @@ what the file was before. `Proof` therefore looks at what was imported right aft
 import ast
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.abc import Traversable
 from importlib.resources import files
@@ -44,17 +44,25 @@ def method_hash(task: str, folder: Path) -> str | None:
         task: `module:Class`, with or without the hash of the module's file.
         folder: where the module lies.
     """
-    found: dict[str, str] = {}
-    waiting = [task.partition(":")[0]]
+    found = files_beside([task.partition(":")[0]], folder)
+    hashes = {name: _hash(content, name) for name, content in found.items()}
+    return _joint(hashes) if hashes else None
+
+
+def files_beside(modules: Iterable[str], folder: Path) -> dict[str, bytes]:
+    """Return what modules are made of, and those beside them that one of them imports.
+
+    Contents of files in `folder` by their paths below it, with `/`.
+    """
+    found: dict[str, bytes] = {}
+    waiting = list(modules)
     while waiting:
-        name = waiting.pop()
-        for file in _beside(name, folder):
+        for file in _beside(waiting.pop(), folder):
             relative = file.relative_to(folder).as_posix()
             if relative not in found:
-                content = file.read_bytes()
-                found[relative] = _hash(content, relative)
-                waiting += _imported(content)
-    return _joint(found) if found else None
+                found[relative] = file.read_bytes()
+                waiting += _imported(found[relative])
+    return found
 
 
 class Proof:
@@ -70,7 +78,8 @@ class Proof:
         Raises:
             OtherCodeError: if a file is not the same, named in one line.
         """
-        loaded = [name for name in sys.modules if name.split(".", 1)[0] == PACKAGE]
+        # A copy: threads that read ahead or write checkpoints may import meanwhile.
+        loaded = [name for name in list(sys.modules) if name.split(".", 1)[0] == PACKAGE]
         for name in sorted(set(loaded) - self._proven):
             path = _path_of(name)
             if path is not None and _now(path) != self._theirs.get(path):
@@ -90,7 +99,7 @@ def _files(folder: Traversable, above: str = "") -> Iterator[tuple[str, Traversa
 
 def _path_of(module: str) -> str | None:
     """Return the file of an imported module, below the package; None if it has none."""
-    origin = getattr(getattr(sys.modules[module], "__spec__", None), "origin", None)
+    origin = getattr(getattr(sys.modules.get(module), "__spec__", None), "origin", None)
     if origin is None:
         return None
     parts = module.split(".")[1:]
@@ -120,7 +129,9 @@ def _beside(module: str, folder: Path) -> Sequence[Path]:
     """Return the files in `folder` that importing a module may run."""
     top = module.split(".", 1)[0]
     if (folder / top / "__init__.py").is_file():
-        return sorted((folder / top).rglob("*.py"))
+        # No hidden ones: an editor's lock beside a file that is open in it leads nowhere.
+        found = (folder / top).rglob("*.py")
+        return sorted(file for file in found if not file.name.startswith(".") and file.is_file())
     return [file] if (file := folder / f"{top}.py").is_file() else []
 
 

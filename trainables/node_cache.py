@@ -80,7 +80,7 @@ class NodeCache:
 
     def code(self, name: str) -> Path:
         """Return a folder of the user's code, which is named by its content."""
-        files = [PurePosixPath(each).name for each in self._home.all(name)]
+        files = [each.removeprefix(f"{name}/") for each in self._home.all(name)]
         return self._entry(name, lambda folder: self._bring(name, files, folder))
 
     def _entry(self, name: str, fill: Callable[[Path], None]) -> Path:

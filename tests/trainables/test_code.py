@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from trainables.code import code_hash, manifest, method_hash
+from trainables.code import Proof, code_hash, manifest, method_hash
 
 ROOT = Path(__file__).parents[2]
 TELL = "import json, trainables.code as c; print(json.dumps([c.code_hash(), dict(c.manifest())]))"
@@ -136,3 +137,36 @@ def test_the_files_of_a_method_are_those_that_it_imports_from_beside_it(tmp_path
         assert (method_hash("mine:Class", tmp_path) == first) == (name == "unrelated.py"), name
         (tmp_path / name).write_text(text)
     assert method_hash("installed:Class", tmp_path) is None
+
+
+def test_what_an_editor_leaves_in_a_package_is_no_part_of_a_method(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "mine.py").write_text("import parts\n")
+    (tmp_path / "parts" / "__init__.py").touch()
+    before = method_hash("mine:Class", tmp_path)
+    (tmp_path / "parts" / ".#__init__.py").symlink_to("somebody@somewhere.4711:1")
+    (tmp_path / "parts" / ".__init__.py.swp.py").touch()
+    assert method_hash("mine:Class", tmp_path) == before
+
+
+def test_what_other_threads_import_while_it_is_looked_at_disturbs_nothing():
+    proof, over = Proof(manifest()), threading.Event()
+    proof.check()
+
+    def imports():
+        while not over.is_set():
+            for number in range(100):
+                sys.modules[f"imported_meanwhile_{number}"] = sys
+            for number in range(100):
+                del sys.modules[f"imported_meanwhile_{number}"]
+
+    thread, before = threading.Thread(target=imports), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for _ in range(200):
+            proof.check()
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(before)
