@@ -4,6 +4,7 @@ This is what a notebook, a test and the Tune adapter call. Called again after an
 with the same places, it goes on from the newest whole checkpoint.
 """
 
+import contextlib
 import json
 import math
 import platform
@@ -164,6 +165,14 @@ class Session:
         """
         self._begin_to_save()
         self._writer.wait()
+
+    def give_up(self) -> None:
+        """Return once nothing is written any more, by which another attempt may begin.
+
+        What was begun before the run failed is kept, if it can be.
+        """
+        with contextlib.suppress(Exception):
+            self._writer.wait()
 
     def _begin_to_save(self) -> None:
         if self.run.update != self._saved_update:

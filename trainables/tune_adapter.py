@@ -97,6 +97,8 @@ class RunTrainable(Trainable):  # type: ignore[misc]
                 result = self._advanced(self._session)
                 print(_line(result))
                 return result
+        if self._session is not None:
+            self._session.give_up()
         self._session = None
         self._let_go()
         _free_memory()

@@ -1,12 +1,14 @@
 """The trainable as Ray Tune meets it, with and without our command line."""
 
 import json
+import threading
 
 import pytest
 from safetensors.torch import load_file
 
 from trainables.execute import execute
 from trainables.tune_adapter import RunTrainable
+from trainables.writer import Writer
 
 
 def configuration(tiny, folder, **changes):
@@ -111,6 +113,26 @@ def test_what_goes_wrong_is_reported_and_the_actor_lives_on(tiny, tmp_path):
     assert log.stat().st_mode & 0o777 == 0o600
     broken.reset(config)
     assert "failure" not in trained(broken)[-1]
+
+
+def test_a_failed_run_is_told_of_once_its_last_checkpoint_is_there(tiny, tmp_path):
+    # Else the next attempt, maybe in the same process, meets a thread that still writes.
+    trainable = RunTrainable(config={**configuration(tiny, tmp_path), "checkpoint_seconds": 0})
+    session, go, kept = trainable._session, threading.Event(), []
+
+    def write(update, _state):
+        assert go.wait(60)
+        kept.append(update)
+
+    def fail():
+        threading.Timer(0.2, go.set).start()
+        raise MemoryError("too large")
+
+    session._writer = Writer(write, beside=True)
+    trainable.train()
+    session.run.advance = fail
+    assert json.loads(trainable.train()["failure"])["kind"] == "out_of_memory"
+    assert kept == [1]
 
 
 def test_a_wrong_spec_is_reported_as_such(tiny, tmp_path):
