@@ -80,6 +80,18 @@ def folders():
     return set(Path("/tmp").glob("hdsweep-*"))
 
 
+def folders_of(driver):
+    """Return the folders of Ray that the processes of a driver name; other tests have theirs."""
+    told = b" ".join(commands_of(descendants_of(driver)))
+    return {each for each in folders() if str(each).encode() in told}
+
+
+def commands_of(processes):
+    for each in processes:
+        with suppress(OSError):
+            yield Path(f"/proc/{getattr(each, 'pid', each)}/cmdline").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("asked", "ways"),
     [
@@ -100,7 +112,7 @@ def test_a_signal_in_any_way_leaves_checkpoints_a_table_and_nothing_else(asked, 
     before, reached, logs = folders(), 0, set()
     for way, status in ways:
         driver, stop = way(command(*asked, "--home", tmp_path), stdout=subprocess.DEVNULL)
-        (session,) = wait_until(lambda: folders() - before, driver)
+        (session,) = wait_until(lambda d=driver: folders_of(d) - before, driver)
         # A worker begins the run: its log is there.
         wait_until(lambda last=logs: set(tmp_path.glob("logs/*.log")) - last, driver)
         logs = set(tmp_path.glob("logs/*.log"))

@@ -75,7 +75,7 @@ def state(home):
         runs.setdefault(run.info.run_name, []).append([run.info.status, run.data.params, tags, history])
     return {
         "runs": runs,
-        "parent_is_there": store._runs[RUN.key].tags["mlflow.parentRunId"] == store._parents["table2/smoke"].run_id,
+        "parent_is_there": [store._runs[RUN.key].tags["mlflow.parentRunId"]] == [p.run_id for p in store._parents.values()],
         "artifacts": sorted(p.name for p in store.finished()[RUN.key].artifacts.iterdir()),
         "left": sorted(str(p.relative_to(home.path)) for f in (home.attempts, home.checkpoints) for p in f.iterdir()),
     }
