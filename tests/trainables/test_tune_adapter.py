@@ -118,17 +118,24 @@ def test_what_goes_wrong_is_reported_and_the_actor_lives_on(tiny, tmp_path):
 def test_a_failed_run_is_told_of_once_its_last_checkpoint_is_there(tiny, tmp_path):
     # Else the next attempt, maybe in the same process, meets a thread that still writes.
     trainable = RunTrainable(config={**configuration(tiny, tmp_path), "checkpoint_seconds": 0})
-    session, go, kept = trainable._session, threading.Event(), []
+    session, waited, kept = trainable._session, threading.Event(), []
+
+    class Slow(Writer):
+        """Done with nothing before somebody waits for it."""
+
+        def wait(self):
+            if self._writing is not None:
+                waited.set()
+            super().wait()
 
     def write(update, _state):
-        assert go.wait(60)
+        assert waited.wait(20)
         kept.append(update)
 
     def fail():
-        threading.Timer(0.2, go.set).start()
         raise MemoryError("too large")
 
-    session._writer = Writer(write, beside=True)
+    session._writer = Slow(write, beside=True)
     trainable.train()
     session.run.advance = fail
     assert json.loads(trainable.train()["failure"])["kind"] == "out_of_memory"
