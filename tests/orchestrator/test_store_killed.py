@@ -113,6 +113,16 @@ def report(home, out):
     (ROOT / out).write_text(json.dumps(state(home)))
 
 
+def recorded(state):
+    """Leave out the means of tables that `sweep` did not write: a rebuild derives them."""
+    own = {row["method"] for row in ROWS}
+    runs = {
+        name: found for name, found in state["runs"].items()
+        if all(tags.get("hdsweep.kind") != "summary" or tags["hdsweep.method"] in own for _, _, tags, _ in found)
+    }
+    return {**state, "runs": runs}
+
+
 def copy_of(template, name):
     folder = ROOT / name
     if template is not None:
@@ -130,8 +140,12 @@ def scenario(work, template):
         code = in_child(work, home, kill_at=n)
         assert code in (0, 9), (n, code)
         assert in_child(lambda h: (sweep(h), report(h, "after.json")), home) == 0, n
-        after = (ROOT / "after.json").read_text()
-        assert json.loads(after) == json.loads(expected), (n, after, expected)
+        after = json.loads((ROOT / "after.json").read_text())
+        assert recorded(after) == recorded(json.loads(expected)), (n, after, expected)
+        # What a rebuild derives beyond what was recorded, the same command again brings.
+        again = in_child(lambda h: (work(h), sweep(h), report(h, "after.json")), home)
+        after = json.loads((ROOT / "after.json").read_text())
+        assert (again, after) == (0, json.loads(expected)), (n, after, expected)
         shutil.rmtree(home.path)
         if code == 0:
             print(json.dumps({"kills": n}))
