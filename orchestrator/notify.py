@@ -1,4 +1,4 @@
-"""Telling somebody outside how a sweep goes: a POST to a URL, or a command that reads JSON.
+"""Telling somebody outside how a sweep or a search goes: a POST to a URL, or a command that reads JSON.
 
 Told are its end, its first failure and a stall, never its data: no path, no environment, no secret.
 Each receiver has a thread of its own, so a slow one holds up neither the sweep nor another receiver;
@@ -213,11 +213,38 @@ class _Messenger(threading.Thread):
                 self._say(f"notification to {self.to.shown} failed: {type(error).__name__}")
 
 
-class _Watch:
-    """What is known of a sweep that somebody is told of."""
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What somebody is told of: a sweep or a search."""
 
-    def __init__(self, plan: Plan, tell: Callable[[bytes], None], stall_s: float) -> None:
-        self._plan, self._tell, self._stall_s = plan, tell, stall_s
+    names: Mapping[str, str]
+    """Fields that every message has: `study`, `scale`, and what else tells it from others."""
+    title: str
+    """For people."""
+    unit: str
+    """What is counted, in the plural."""
+    count: Callable[[Mapping[str, int]], Mapping[str, int]]
+    """From how many events of each kind there were: `planned`, then how many came to each end."""
+
+
+def watched_sweep(plan: Plan) -> Watched:
+    """Return what is told of a sweep: its runs, counted as in the summary of the command."""
+    return Watched(
+        names={"study": plan.study, "scale": plan.scale},
+        title=f"{plan.study} ({plan.scale})",
+        unit="runs",
+        count=lambda seen: {
+            "planned": len(plan.runs),
+            **{name: seen.get(name, 0) for name in COUNTED},
+        },
+    )
+
+
+class _Watch:
+    """What is known of a sweep or search that somebody is told of."""
+
+    def __init__(self, watched: Watched, tell: Callable[[bytes], None], stall_s: float) -> None:
+        self._watched, self._tell, self._stall_s = watched, tell, stall_s
         self._counts: Counter[str] = Counter()
         self._last_sign = time.monotonic()
         self._sign, self._over = threading.Event(), False
@@ -239,26 +266,23 @@ class _Watch:
             )
 
     def end(self) -> None:
-        """Say that the sweep is over, as far as it came."""
+        """Say that it is over, as far as it came."""
         self._over = True
         self._sign.set()
         self._thread.join()
         counts = self.counts()
         named = ", ".join(f"{n} {name}" for name, n in counts.items() if name != "planned")
-        left = counts["planned"] - sum(counts[name] for name in COUNTED)
+        left = counts["planned"] - sum(n for name, n in counts.items() if name != "planned")
         how = "stopped early, the same command goes on" if left else "done"
         self._send(
             "finished",
-            f"{how}: {named} of {counts['planned']} runs",
+            f"{how}: {named} of {counts['planned']} {self._watched.unit}",
             counts={**counts, "interrupted": bool(left)},
         )
 
     def counts(self) -> dict[str, int]:
-        """Return how many runs there are of each kind, as in the summary of the command."""
-        return {
-            "planned": len(self._plan.runs),
-            **{name: self._counts[name] for name in COUNTED},
-        }
+        """Return how many are planned, and how many came to each end."""
+        return dict(self._watched.count(self._counts))
 
     def _watch(self) -> None:
         """Tell of a stall, once for each: only a sign of life makes another one possible."""
@@ -276,16 +300,15 @@ class _Watch:
                 told = False
 
     def _send(self, event: str, text: str, **details: Any) -> None:
-        study, scale = self._plan.study, self._plan.scale
-        text = f"{study} ({scale}): {text}"
-        message: Mapping[str, Any] = {"event": event, "study": study, "scale": scale, "text": text}
+        text = f"{self._watched.title}: {text}"
+        message: Mapping[str, Any] = {"event": event, **self._watched.names, "text": text}
         self._tell(json.dumps({**message, **details}, allow_nan=False).encode())
 
 
 @contextlib.contextmanager
 def notifying(
     receivers: Sequence[Receiver],
-    plan: Plan,
+    watched: Watched,
     on_event: OnEvent,
     say: Say,
     *,
@@ -306,7 +329,7 @@ def notifying(
         for messenger in messengers:
             messenger.waiting.put(body)
 
-    watch = _Watch(plan, tell, stall_s)
+    watch = _Watch(watched, tell, stall_s)
 
     def on_any(event: Event) -> None:
         on_event(event)

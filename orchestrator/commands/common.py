@@ -48,6 +48,25 @@ HomeOption = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+NotifyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        metavar="WHAT",
+        help="Tell a URL (POST) or a command (stdin), as JSON: end, first failure, stall.",
+        rich_help_panel=WATCHING,
+    ),
+]
+StallOption = Annotated[
+    int,
+    typer.Option(
+        "--stall-minutes",
+        min=1,
+        max=100_000,
+        help="Without a sign of life: a stall, for --notify.",
+        rich_help_panel=WATCHING,
+    ),
+]
 AdoptOption = Annotated[
     bool,
     typer.Option("--adopt", help="Take a --home that has other files in it; they are left alone."),

@@ -11,7 +11,6 @@ from orchestrator.commands.common import (
     DEFAULT_HOME,
     HOW,
     MOST_GPU_GB,
-    WATCHING,
     AddressOption,
     AdoptOption,
     FromTuneOption,
@@ -19,12 +18,14 @@ from orchestrator.commands.common import (
     HomeOption,
     JsonOption,
     MethodsOption,
+    NotifyOption,
     ProgressOption,
     RandomBackboneOption,
     RetriesOption,
     ScaleOption,
     SeedsOption,
     SetOption,
+    StallOption,
     StudyArgument,
     TargetsOption,
     TrackingOption,
@@ -102,24 +103,8 @@ def run(
         ),
     ] = False,
     progress: ProgressOption = "auto",
-    notify: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--notify",
-            metavar="WHAT",
-            help="Tell a URL (POST) or a command (stdin), as JSON: end, first failure, stall.",
-            rich_help_panel=WATCHING,
-        ),
-    ] = None,
-    stall_minutes: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=100_000,
-            help="Without a sign of life: a stall, for --notify.",
-            rich_help_panel=WATCHING,
-        ),
-    ] = 30,
+    notify: NotifyOption = None,
+    stall_minutes: StallOption = 30,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,7 +116,7 @@ def run(
     """
     from orchestrator.display import KINDS, open_display
     from orchestrator.fresh_home import no_trace_if_refused
-    from orchestrator.notify import notifying, receiver
+    from orchestrator.notify import notifying, receiver, watched_sweep
     from orchestrator.progress import SweepView
     from orchestrator.running import ready_plan, run_plan
     from orchestrator.tracking_server import choose
@@ -182,7 +167,7 @@ def run(
             say=say,
             command=typed(),
             notify=lambda on_event: notifying(
-                receivers, plan, on_event, say, stall_s=stall_minutes * 60
+                receivers, watched_sweep(plan), on_event, say, stall_s=stall_minutes * 60
             ),
         )
     except KeyboardInterrupt:

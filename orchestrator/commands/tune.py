@@ -11,10 +11,12 @@ from orchestrator.commands.common import (
     GpuGbOption,
     HomeOption,
     JsonOption,
+    NotifyOption,
     ProgressOption,
     RetriesOption,
     ScaleOption,
     SetOption,
+    StallOption,
     TargetsOption,
     TrackingOption,
     WorkersOption,
@@ -75,6 +77,8 @@ def tune(
     gpu_gb: GpuGbOption = None,
     retries: RetriesOption = 2,
     progress: ProgressOption = "auto",
+    notify: NotifyOption = None,
+    stall_minutes: StallOption = 30,
     home: HomeOption = DEFAULT_HOME,
     adopt: AdoptOption = False,
     tracking_uri: TrackingOption = None,
@@ -87,6 +91,7 @@ def tune(
     """
     from orchestrator.display import KINDS
     from orchestrator.fresh_home import no_trace_if_refused
+    from orchestrator.notify import notifying, receiver
     from orchestrator.ray_session import devices
     from orchestrator.sweep import Options
     from orchestrator.tracking_server import choose
@@ -94,6 +99,7 @@ def tune(
     from orchestrator.tuning.search import make_search
 
     require_one_of("--progress", progress, KINDS)
+    receivers = [receiver(each) for each in notify or ()]
     path = home.expanduser().absolute()
 
     def make() -> "Search":
@@ -133,6 +139,9 @@ def tune(
         ),
         progress=progress,
         say=say,
+        notify=lambda watched, on_event: notifying(
+            receivers, watched, on_event, say, stall_s=stall_minutes * 60
+        ),
     )
     if as_json:
         print_json("tune", outcome.record)

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import HdsweepError
+from orchestrator.events import OnEvent
 from orchestrator.home import Home
+from orchestrator.notify import Watched
 from orchestrator.plan import Plan, make_plan
 from orchestrator.running import ready_plan
 from orchestrator.selection import Filters
@@ -15,7 +18,7 @@ from orchestrator.stopping import Say, status_of, stopped_by_signals
 from orchestrator.sweep import Options
 from orchestrator.tuning.answer import Answer, answer_of
 from orchestrator.tuning.ledger import Ledger, failures_of_storage
-from orchestrator.tuning.live import SearchView, open_search_display
+from orchestrator.tuning.live import SearchView, open_search_display, watched_search
 from orchestrator.tuning.pages import findings, write_pages
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import METHOD, Search
@@ -53,12 +56,14 @@ def search_and_answer(
     options: Options,
     progress: str,
     say: Say,
+    notify: Callable[[Watched, OnEvent], AbstractContextManager[OnEvent]],
 ) -> TuneOutcome:
     """Make the trials that are missing, store the answer, and return it.
 
     Args:
         search: made when its data was `ready`.
         progress: one of `display.KINDS`.
+        notify: opens what tells others, around the view.
 
     Raises:
         InputError: if data is missing, or the search was begun otherwise.
@@ -72,10 +77,12 @@ def search_and_answer(
             say(store.moved)
         ledger = Ledger(search, storage)
         say(f"search {search.name}, stored in {ledger.shown_url}")
-        display = open_search_display(
-            SearchView(search, ledger.trials), lambda: ledger.trials, progress
-        )
-        with failures_of_storage(ledger.shown_url), display as (on_event, notice):
+        view = SearchView(search, ledger.trials)
+        with (
+            failures_of_storage(ledger.shown_url),
+            open_search_display(view, lambda: ledger.trials, progress) as (shown, notice),
+            notify(watched_search(view), shown) as on_event,
+        ):
             sweep = run_search(
                 search,
                 ledger,

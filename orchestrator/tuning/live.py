@@ -11,8 +11,10 @@ On a terminal, drawn again and again; elsewhere a line for each trial that moves
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TextIO, cast
 
 from optuna.trial import FrozenTrial, TrialState
@@ -20,10 +22,16 @@ from rich.text import Text
 
 from orchestrator.display import Unbreakable, able_kind, live_view
 from orchestrator.events import Event, OnEvent
+from orchestrator.notify import Watched
 from orchestrator.tuning.driver import Notice
 from orchestrator.tuning.search import Search
 from orchestrator.wording import duration, one_line
 
+TRIAL_ENDS = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
 ENDS = ("finished", "failed", "retrying")
 
 
@@ -56,6 +64,23 @@ class SearchView:
     def ended(self) -> int:
         """How many trials have come to an end."""
         return sum(trial.state.is_finished() for trial in self._trials)
+
+    @property
+    def planned(self) -> int:
+        """How many trials there will be: what was asked for, but a grid may have fewer points.
+
+        Those of an earlier session that asked for more are there already.
+        """
+        asked, space = self.search.trials, self.search.space
+        if self.search.sampler == "grid":
+            asked = min(asked, prod(len(values) for values in (space.grid or {}).values()))
+        return max(asked, len(self._trials))
+
+    @property
+    def ends(self) -> Mapping[str, int]:
+        """How many trials came to each end."""
+        states = Counter(trial.state for trial in self._trials)
+        return {name: states[state] for name, state in TRIAL_ENDS.items()}
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
@@ -117,6 +142,21 @@ class SearchView:
 def _row(cells: tuple[str, ...]) -> str:
     updates, trials, stopped, best = cells
     return f"  {updates:>7}  {trials:>6}  {stopped:>7}  {best}".rstrip()
+
+
+def watched_search(view: SearchView) -> Watched:
+    """Return what is told of a search: its trials, those of earlier sessions too."""
+    search = view.search
+    return Watched(
+        names={
+            "study": search.study.name,
+            "scale": search.scale.name,
+            "search": search.name,
+        },
+        title=f"search {search.name} ({search.scale.name})",
+        unit="trials",
+        count=lambda _: {"planned": view.planned, **view.ends},
+    )
 
 
 @contextlib.contextmanager

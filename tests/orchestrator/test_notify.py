@@ -11,11 +11,14 @@ import threading
 import time
 
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from orchestrator.errors import InputError
 from orchestrator.events import Event
-from orchestrator.notify import notifying, receiver, without_paths
+from orchestrator.notify import notifying, receiver, watched_sweep, without_paths
 from orchestrator.plan import load_plan
+from orchestrator.tuning.live import SearchView, watched_search
+from orchestrator.tuning.search import make_search
 from tests.command_line import command
 
 SLOW = 8  # Seconds; longer than the end of a sweep waits.
@@ -94,7 +97,9 @@ def swept(plan, whats, events, *, stall_s=60.0, during=lambda: None):
     seen, said = [], []
     receivers = [receiver(str(what)) for what in whats]
     start = time.monotonic()
-    with notifying(receivers, plan, seen.append, said.append, stall_s=stall_s) as on_event:
+    with notifying(
+        receivers, watched_sweep(plan), seen.append, said.append, stall_s=stall_s
+    ) as on_event:
         for each in events:
             on_event(each)
         told = time.monotonic() - start
@@ -176,7 +181,9 @@ def test_the_end_is_told_when_the_sweep_is_interrupted(plan, server):
 def test_a_stall_is_told_once_until_there_is_a_sign_of_life(plan, server):
     run = plan.runs[0]
     receivers, said = [receiver(server.url())], []
-    with notifying(receivers, plan, lambda _: None, said.append, stall_s=0.3) as on_event:
+    with notifying(
+        receivers, watched_sweep(plan), lambda _: None, said.append, stall_s=0.3
+    ) as on_event:
         for _ in range(2):
             on_event(event("progress", run))
             assert server.arrived.wait(10)
@@ -238,7 +245,7 @@ def test_a_slow_receiver_holds_up_neither_the_driver_nor_the_end(plan, server, p
 
 def test_without_receivers_nothing_is_in_between(plan):
     seen = []
-    with notifying([], plan, seen.append, pytest.fail, stall_s=1) as on_event:
+    with notifying([], watched_sweep(plan), seen.append, pytest.fail, stall_s=1) as on_event:
         assert on_event == seen.append
 
 
@@ -273,9 +280,40 @@ def hdsweep(*arguments, home):
     )
 
 
-def test_wrong_input_starts_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("stored", "how"), [(2, "done"), (1, "stopped early, the same command goes on")]
+)
+def test_a_search_is_told_by_its_name_and_counts_trials(tmp_path, server, stored, how):
+    search = make_search(
+        "lambda", study="table2", home=tmp_path, scale="smoke", targets="ph2", trials=2
+    )
+    trials = [create_trial(state=TrialState.FAIL), create_trial(value=80.0)][:stored]
+    pretraining, _ = search.runs({"lambda": 0.01}, 0)
+    view = SearchView(search, [])
+    with notifying(
+        [receiver(server.url())], watched_search(view), view.take_event, pytest.fail, stall_s=60
+    ) as on_event:
+        on_event(event("failed", pretraining, "error: cannot read /data/x"))
+        view.take(trials)
+    first, end = server.messages
+    named = {"study": "table2", "scale": "smoke", "search": search.name}
+    assert {name: first[name] for name in named} == named == {name: end[name] for name in named}
+    assert (first["event"], first["cause"]) == ("first_failure", "error: cannot read <path>")
+    counts = f"{stored - 1} complete, 0 stopped, 1 failed of 2 trials"
+    assert end["text"] == f"search {search.name} (smoke): {how}: {counts}"
+    assert end["counts"] == {
+        "planned": 2,
+        "complete": stored - 1,
+        "stopped": 0,
+        "failed": 1,
+        "interrupted": stored < 2,
+    }
+
+
+@pytest.mark.parametrize("verb", [("run", "table2"), ("tune", "lambda")])
+def test_wrong_input_starts_nothing(tmp_path, verb):
     home = tmp_path / "home"
-    done = hdsweep("run", "table2", "--scale", "smoke", "--notify", "ftp://x", home=home)
+    done = hdsweep(*verb, "--scale", "smoke", "--notify", "ftp://x", home=home)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --notify ftp://...: must be http")
     assert done.stdout == ""

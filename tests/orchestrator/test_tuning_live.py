@@ -4,13 +4,14 @@ import contextlib
 import io
 import os
 import pty
+from dataclasses import replace
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from orchestrator.events import Event
-from orchestrator.tuning.live import Rung, SearchView, open_search_display
+from orchestrator.tuning.live import Rung, SearchView, open_search_display, watched_search
 from orchestrator.tuning.search import make_search
 
 LAMBDA = optuna.distributions.FloatDistribution(1e-5, 1.0, log=True)
@@ -109,3 +110,28 @@ def test_on_a_terminal_the_rungs_are_drawn(search, trials, monkeypatch):
     assert "updates  trials  stopped  best" in drawn
     assert f"{search.budgets[1]:>7}       2        1  82.00 %" in drawn
     assert "trial 2: stopped" in drawn
+
+
+def ended(points):
+    return [trial(10.0**-power, TrialState.COMPLETE, 80.0, 81.0, 82.0) for power in range(points)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored", "planned"),
+    [
+        ({"trials": 5}, 4, 5),
+        ({"trials": 2}, 4, 4),  # An earlier session asked for more.
+        ({"trials": 500, "sampler": "grid"}, 0, None),  # As many as the grid has.
+        ({"trials": 2, "sampler": "grid"}, 0, 2),
+    ],
+)
+def test_what_is_planned_is_what_there_will_be(search, changes, stored, planned):
+    made = replace(search, **changes)
+    points = len(made.space.grid["lambda"])
+    assert SearchView(made, ended(stored)).planned == (planned or points)
+
+
+def test_others_are_told_of_a_search_by_its_trials(search, trials):
+    told = watched_search(SearchView(search, trials))
+    assert told.names == {"study": "table2", "scale": "demo", "search": search.name}
+    assert told.count({"finished": 40}) == {"planned": 5, "complete": 1, "stopped": 2, "failed": 0}
