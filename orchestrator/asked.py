@@ -57,6 +57,7 @@ def asked_plan(study: str, home: Path, **options: Any) -> Plan:
         and study not in known.values()
     ):
         return load_plan(ours, scale=scale, home=home, **filters)
+    require_home(Home(home))
     description = every(Home(home))[find(study, known, where=f"`{home}`")]
     return plan_of(_filtered(description, filters), home)
 

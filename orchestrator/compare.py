@@ -288,9 +288,12 @@ def _environment_changes(before: Record, after: Record) -> list[str]:
 
 def _meant(what: str, home: Path) -> tuple[Path, str | None]:
     """Return a home and the name of a sweep in it; None is its only one."""
-    before, colon, after = what.rpartition(":")
-    if colon and before and _is_named(after):
-        return home_folder(before), after
+    colons = [at for at, letter in enumerate(what) if letter == ":" and _is_named(what[at + 1 :])]
+    # A home and a study may have a colon in their names: what is a home says which one it is.
+    homes = (at for at in colons if len(colons) > 1 and Home(home_folder(what[:at])).exists())
+    at = next(homes, colons[-1] if colons else 0)
+    if at:
+        return home_folder(what[:at]), what[at + 1 :]
     if KEYED.match(what):
         return home, what
     path, relative = home_folder(what), not what.startswith((".", "/", "~"))
@@ -302,7 +305,7 @@ def _meant(what: str, home: Path) -> tuple[Path, str | None]:
 
 def _is_named(what: str) -> bool:
     """Whether this is the name of a sweep: `study/scale`, what was set besides, or its key."""
-    return what.partition(", ")[0].count("/") == 1 or KEYED.match(what) is not None
+    return what.count("/") == 1 or KEYED.match(what) is not None
 
 
 def _cells(file: Path, sweep: str) -> dict[tuple[str, str], Record]:

@@ -28,9 +28,13 @@ from trainables.registry import TASKS, versioned
 HEX_DIGITS = 8
 BEFORE = "before"  # Instead of the key of a sweep from before sweeps had one.
 MOST_NAMED = 4  # Methods or targets of a subset that its name lists.
-KEYED = re.compile(r"^(?:(?P<name>.*) )?#(?P<key>[0-9a-f]{4,8}(?:-[0-9a-f]{4})?)$")
-UNSAFE = re.compile(r"[^A-Za-z0-9._+=#-]+")
+KEYED = re.compile(
+    rf"^(?:(?P<name>.*) )?#(?P<key>[0-9a-f]{{4,8}}(?:-[0-9a-f]{{1,4}})?|{BEFORE})$", re.DOTALL
+)
+BETWEEN = re.compile(r", (?![^\[]*\])")  # Parts of a name; not the elements of a list.
+UNSAFE = re.compile(r"[^\w.+=#-]+")
 NO_SLASH = re.compile(r"\s*[/:]\s*")
+LONGEST_SLUG = 120  # Bytes; file systems take 255.
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -201,14 +205,10 @@ def find(written: str, known: Mapping[str, str], *, where: str) -> str:
     Raises:
         InputError: if there is no such sweep, with those there are; or more than one.
     """
-    keyed = KEYED.match(written.strip())
-    if keyed and keyed["key"] in known:
-        return keyed["key"]
     exact = [key for key, name in known.items() if written.strip() in (key, name)]
     if len(exact) == 1:
         return exact[0]
-    wanted = canonical(written)
-    found = [key for key, name in known.items() if canonical(name.partition(" #")[0]) == wanted]
+    found = _nearest(written, [key for key in known if _means(written, key, known[key])])
     if len(found) == 1:
         return found[0]
     if not found:
@@ -230,7 +230,7 @@ def unknown_sweep(name: str, known: Iterable[str], *, where: str) -> InputError:
 
 def canonical(name: str) -> str:
     """Return a name as `Identity.name` writes it: `mask_weight=1e-2` is `mask_weight=0.01`."""
-    base, *parts = (part.strip() for part in name.split(", "))
+    base, *parts = (part.strip() for part in BETWEEN.split(name))
     return ", ".join([base, *map(_canonical_part, parts)])
 
 
@@ -238,12 +238,52 @@ def looks_like_a_sweep(written: str) -> bool:
     """Whether a user who could name a study names a stored sweep instead: `table2/smoke`, `#1a2b3c4d`."""
     if KEYED.match(written.strip()):
         return True
-    return not written.endswith(".toml") and "/" in written.partition(",")[0]
+    return not written.endswith(".toml") and "/" in written
 
 
 def slug(name: str) -> str:
-    """Return a name as that of a folder."""
+    """Return a name as that of a folder; two names may have the same, see `folders`."""
     return UNSAFE.sub("-", name.replace(", ", "-")).strip("-")
+
+
+def folders(named: Mapping[str, str]) -> dict[str, str]:
+    """Return the name of a folder for each sweep by its key, such that no two are the same.
+
+    Args:
+        named: name of each sweep by its key.
+    """
+    slugs = {key: slug(name) for key, name in named.items()}
+    # Some file systems hold capitals and small letters for the same.
+    count = [each.casefold() for each in slugs.values()].count
+    return {
+        key: each
+        if count(each.casefold()) == 1 and 0 < len(each.encode()) <= LONGEST_SLUG
+        else f"{each.encode()[:LONGEST_SLUG].decode(errors='ignore')}-{slug(key)}"
+        for key, each in slugs.items()
+    }
+
+
+def _means(written: str, key: str, name: str) -> bool:
+    """Whether a user may mean a sweep: by its name, or by the beginning of its key, or by both."""
+    keyed = KEYED.match(written.strip())
+    plain = KEYED.match(name)
+    name = plain["name"] if plain and plain["name"] else name
+    if keyed is None:
+        return canonical(written) == canonical(name)
+    wanted = keyed["name"]
+    if wanted is not None and canonical(wanted) != canonical(name):
+        return False
+    # A sweep of before is kept under its name.
+    return key == name if keyed["key"] == BEFORE else key.startswith(keyed["key"])
+
+
+def _nearest(written: str, found: Sequence[str]) -> Sequence[str]:
+    """Return of the sweeps that a key may mean the one that has it, or the wholes rather than their subsets."""
+    keyed = KEYED.match(written.strip())
+    if keyed is None:
+        return found
+    same = [key for key in found if key == keyed["key"]]
+    return same or [key for key in found if "-" not in key] or found
 
 
 def _canonical_part(part: str) -> str:

@@ -36,7 +36,13 @@ def _home(value: str | Path) -> Path:
     return home_folder(value)
 
 
-StudyArgument = Annotated[str, typer.Argument(help="A study by name (table2), or its .toml file.")]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A study by name (table2), its .toml file, or a stored sweep by its name "
+        "('table2/demo, mask_weight=0.01') or the beginning of its key ('#1a2b3c')."
+    ),
+]
 HomeOption = Annotated[
     Path,
     typer.Option(

@@ -12,7 +12,10 @@ from orchestrator.commands.common import (
     print_rich,
 )
 
-WHICH = "A home with one sweep, a sweep of --home (STUDY/SCALE and what was set), or HOME:SWEEP."
+WHICH = (
+    "A home with one sweep, a sweep of --home by its name ('table2/demo, mask_weight=0.01') "
+    "or key ('#1a2b3c4d'), or HOME:SWEEP."
+)
 
 
 def compare(

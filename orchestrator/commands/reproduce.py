@@ -32,7 +32,9 @@ def reproduce(
     ],
     study: Annotated[
         str | None,
-        typer.Option(help="Study or stored sweep that a cell is looked for in; all by default."),
+        typer.Option(
+            help="Study, or stored sweep by name or '#key', that a cell is looked for in; all by default."
+        ),
     ] = None,
     scale: ScaleOption = None,
     from_scratch: Annotated[

@@ -26,7 +26,7 @@ from orchestrator.commands.common import (
 from orchestrator.errors import InputError
 from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home, may_be_written, owners_only
-from orchestrator.identity import slug
+from orchestrator.identity import folders, slug
 from orchestrator.plan import Plan
 
 if TYPE_CHECKING:
@@ -110,7 +110,6 @@ def _own_folder(home: Home, plan: Plan, store: "Store | None") -> Path:
     """
     owners_only()
     identity = plan.identity
-    names = store.sweeps.names() if store else {}
-    whole = slug(names.get(identity.digest, identity.whole.name)).replace("/", "-")
-    folder = home.path / "reports" / whole
+    names = {identity.digest: identity.whole.name} | (store.sweeps.names() if store else {})
+    folder = home.path / "reports" / folders(names)[identity.digest]
     return folder / f"subset-{slug('-'.join(identity.subset))}" if identity.subset else folder

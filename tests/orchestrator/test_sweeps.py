@@ -11,7 +11,14 @@ import pytest
 from orchestrator.asked import asked_plan
 from orchestrator.errors import InputError
 from orchestrator.home import open_home
-from orchestrator.identity import canonical, distinct, find, slug
+from orchestrator.identity import (
+    canonical,
+    distinct,
+    find,
+    folders,
+    looks_like_a_sweep,
+    slug,
+)
 from orchestrator.plan import load_plan, whole_of
 from orchestrator.rebuilding import rebuild
 from orchestrator.running import table_of, write_table
@@ -205,6 +212,58 @@ def test_names_are_found_however_values_are_written():
     assert find("mine/smoke", known, where="here") == "aaaa0000"
     with pytest.raises(InputError, match=r"(?s)unknown sweep `mine/smok`.*there are mine/smoke"):
         find("mine/smok", known, where="here")
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("mine/smoke, multipliers=[1, 2], updates=8", "cccc1111"),
+        ("mine/smoke, networks.adm.multipliers=[1,2], pretraining.updates=8", "cccc1111"),
+        ("#cccc", "cccc1111"),
+        ("mine/smoke, multipliers=[1,2], updates=8 #cccc", "cccc1111"),
+        ("#aaaa0000", "aaaa0000"),
+        ("#aaaa", "aaaa0000"),  # The whole rather than its subset.
+        ("#aaaa0000-1234", "aaaa0000-1234"),
+        ("a, b/smoke", "dddd0000"),
+        ("x #1/smoke, mask_weight=1e-2", "eeee0000"),
+        ("ä=ö/smoke", "ffff0000"),
+    ],
+)
+def test_names_are_found_whatever_is_in_them(written, key):
+    known = {
+        "aaaa0000": "mine/smoke",
+        "aaaa0000-1234": "mine/smoke, only hybrid_ft",
+        "cccc1111": "mine/smoke, multipliers=[1,2], updates=8",
+        "dddd0000": "a, b/smoke",
+        "eeee0000": "x #1/smoke, mask_weight=0.01",
+        "ffff0000": "ä=ö/smoke",
+    }
+    assert looks_like_a_sweep(written)
+    assert find(written, known, where="here") == key
+
+
+@pytest.mark.parametrize("written", ["#abcd", "mine/smoke #abcd"])
+def test_a_key_of_which_too_little_is_written_is_asked_for(written):
+    known = {"abcd0000": "mine/smoke #abcd0000", "abcd1111": "mine/smoke #abcd1111"}
+    with pytest.raises(InputError, match="more than one sweep") as error:
+        find(written, known, where="here")
+    assert all(name in str(error.value) for name in known.values())
+
+
+@pytest.mark.parametrize("written", ["mine/demo #aaaa0000", "#aaaa0001", "mine/smoke #before"])
+def test_a_key_that_is_another_ones_is_refused(written):
+    with pytest.raises(InputError, match="unknown sweep"):
+        find(written, {"aaaa0000": "mine/smoke"}, where="here")
+
+
+def test_reports_of_two_sweeps_never_have_one_folder():
+    names = ["ä/smoke", "ö/smoke", "a, b/smoke", "a-b/smoke", "a/b-smoke", "A/b-smoke", "/", "?/*"]
+    names += ["mine/smoke, " + "𝔘" * 300 + end for end in "ab"]
+    named = {f"{number:08x}": name for number, name in enumerate(names)}
+    found = folders(named)
+    assert len({each.casefold() for each in found.values()}) == len(names)
+    assert all(each and "/" not in each and len(each.encode()) < 250 for each in found.values())
+    assert folders({"00000000": "ä/smoke"}) == {"00000000": "ä-smoke"}
 
 
 def test_two_sweeps_of_one_name_have_their_keys_in_it():
