@@ -187,7 +187,7 @@ def verified_record(found: "Verified") -> dict[str, Any]:
 def render_verified(found: "Verified") -> Group:
     """Return the finding for a terminal."""
     prepared = found.prepared
-    table = Table("label", "class", "pixels", "images with it", title=f"{prepared.title}")
+    table = Table("label", "class", "pixels", "images with it")
     for label, each in enumerate(found.classes):
         table.add_row(str(label), each.name, f"{each.pixels:.2%}", str(each.images))
     counts = f"{prepared.images} of {found.expected} images, {prepared.stored_side} px"
@@ -199,7 +199,7 @@ def render_verified(found: "Verified") -> Group:
     ]
     texts = [Text(line) for line in lines]
     texts += [Text(f"look at: {problem}", style="yellow") for problem in found.problems]
-    return Group(table, *texts)
+    return Group(Text(prepared.title, style="bold"), table, *texts)
 
 
 def write_contact_sheet(

@@ -145,11 +145,11 @@ def _simulation_record(explained: Explained, simulation: Simulation) -> dict[str
 def render_plan(explained: Explained, *, every: bool) -> Group:
     """Return the plan for a terminal: one line per run, or one per row and stage."""
     table = _every_run(explained) if every else _by_row(explained)
-    return Group(table, *_footer(explained))
+    return Group(Text(_title(explained.plan), style="bold"), table, *_footer(explained))
 
 
 def _every_run(explained: Explained) -> Table:
-    table = Table("key", "run", "why", "forecast", title=_title(explained.plan))
+    table = Table("key", "run", "why", "forecast")
     for run in explained.plan.runs:
         seconds = explained.forecast.seconds.get(run.key)
         took = duration(seconds) if seconds is not None else ""
@@ -159,7 +159,7 @@ def _every_run(explained: Explained) -> Table:
 
 def _by_row(explained: Explained) -> Table:
     """Return pretrainings one by one, and fine-tunings by method."""
-    table = Table("what", "runs", "why", "forecast", title=_title(explained.plan))
+    table = Table("what", "runs", "why", "forecast")
     groups: dict[str, list[PlannedRun]] = {}
     for run in explained.plan.runs:
         groups.setdefault(run.label if run.pretraining else run.methods[0], []).append(run)

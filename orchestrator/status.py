@@ -122,9 +122,8 @@ def render_status(status: Status) -> Lines:
     """Return it for a terminal: counts by stage, what runs, causes of failures together."""
     plan = status.plan
     generated = ", GENERATED DATA" if plan.generated else ""
-    table = Table(
-        "", *STATES, title=f"{plan.title}, scale {plan.scale}{plan.identity.varied}{generated}"
-    )
+    title = f"{plan.title}, scale {plan.scale}{plan.identity.varied}{generated}"
+    table = Table("", *STATES)
     for stage in STAGES:
         table.add_row(f"{stage}s", *map(str, status.counts(stage).values()))
     lines = [Text(_driver(status))]
@@ -134,7 +133,7 @@ def render_status(status: Status) -> Lines:
     for group in status.groups():
         named = in_short(status.labels(group), most=MOST_NAMED)
         lines.append(Text(f"failed: {named}: {one_line(group.title)}", style="red"))
-    return Lines(table, *lines)
+    return Lines(Text(title, style="bold"), table, *lines)
 
 
 def render_failed(status: Status) -> Lines:

@@ -201,7 +201,8 @@ def print_rich(renderable: Any) -> None:
     """Print something of rich's, as wide as the terminal is; in a pipe nothing is cut or wrapped."""
     from rich.console import Console
 
-    console = Console()
+    # Names and titles are somebody's: what looks like markup or an emoji in them is neither.
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNLIMITED
     console.print(renderable, crop=False)  # Addresses are copied whole or not at all.
