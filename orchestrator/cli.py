@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -134,6 +133,8 @@ def _version(
     show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if show:
+        from importlib.metadata import version  # Which takes a while to load.
+
         put(version("hdsweep"))
         raise typer.Exit
 

@@ -28,6 +28,7 @@ from trainables.data.prepared import (
     find_prepared,
     folder_of,
 )
+from trainables.data.readers import Readers
 
 if TYPE_CHECKING:
     from trainables.data.verification import Verified
@@ -102,6 +103,7 @@ def prepare_dataset(
     allow_empty_class: bool,
     again: bool,
     say: Callable[[str], None],
+    readers: Readers | None = None,
 ) -> tuple[Prepared, str]:
     """Prepare one dataset, with a progress bar on standard error; return it, and how fast it went.
 
@@ -109,6 +111,7 @@ def prepare_dataset(
         allow_empty_class: take it though a class has no pixel; this is said all the same.
         again: read everything again, whatever is prepared.
         say: told why a dataset that is there is prepared again.
+        readers: the processes that read images, if they were started before; `workers` of them.
 
     Raises:
         InputError: if its files are missing or damaged, their number is not that of the release, or
@@ -134,6 +137,7 @@ def prepare_dataset(
 
         how = How(
             workers=processes,
+            readers=readers,
             strict=strict,
             skip_bad=skip_bad,
             allow_empty_class=allow_empty_class,

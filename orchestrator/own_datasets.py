@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.datasets import prepare_dataset, told_as_input
 from orchestrator.errors import InputError, UnknownNameError
+from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home
 from trainables.data.datasets import all_datasets, known_datasets
 from trainables.data.errors import BadReleaseError
-from trainables.data.own.description import ImportedDataset, read_description
+from trainables.data.own.description import ImportedDataset, Said, read_description
 from trainables.data.prepared import Prepared
+from trainables.data.readers import Readers
 
 if TYPE_CHECKING:
-    from trainables.data.own.describe import Description, Said
+    from trainables.data.own.describe import Description
 
 Say = Callable[[str], None]
 
@@ -40,7 +42,7 @@ class Preparing(NamedTuple):
 def import_dataset(
     name: str,
     files: Files,
-    said: "Said",
+    said: Said,
     home: Home,
     *,
     preparing: Preparing,
@@ -60,10 +62,27 @@ def import_dataset(
         InputError: if the name is taken, or what was said or is there cannot be used. A dataset of
             this name stays as it was.
     """
-    from trainables.data.own.describe import look_at
-
     if name in all_datasets():
         raise InputError(f"`{name}` is the name of a dataset of the paper; choose another")
+    with Readers(preparing.workers or cpu_cores()) as readers:
+        return _imported(
+            name, files, said, home, preparing=preparing, replace=replace, readers=readers, say=say
+        )
+
+
+def _imported(
+    name: str,
+    files: Files,
+    said: Said,
+    home: Home,
+    *,
+    preparing: Preparing,
+    replace: bool,
+    readers: Readers,
+    say: Say,
+) -> tuple[Prepared, str]:
+    from trainables.data.own.describe import look_at  # With NumPy; after the readers were forked.
+
     file = home.datasets / f"{name}.json"
 
     def look(*, every: bool) -> "Description":
@@ -76,7 +95,9 @@ def import_dataset(
         say(f"{name}: {note}")
     before = _before(file, described.dataset, replace=replace)
     try:
-        prepared, how_fast, described = _prepared(described, look, home, preparing, say)
+        prepared, how_fast, described = _prepared(
+            described, look, home, preparing=preparing, readers=readers, say=say
+        )
     except InputError as error:
         if before is None:
             _forget(name, home, parts=not isinstance(error.__cause__, BadReleaseError))
@@ -92,14 +113,22 @@ def _prepared(
     described: "Description",
     look: Callable[..., "Description"],
     home: Home,
+    *,
     preparing: Preparing,
+    readers: Readers,
     say: Say,
 ) -> tuple[Prepared, str, "Description"]:
     """Prepare what was described; where a mask does not fit, look at all masks first."""
 
     def prepare(described: "Description") -> tuple[Prepared, str]:
         return prepare_dataset(
-            described.dataset.info(), [], home, strict=False, say=say, **preparing._asdict()
+            described.info(),
+            [],
+            home,
+            strict=False,
+            readers=readers,
+            say=say,
+            **preparing._asdict(),
         )
 
     try:

@@ -198,8 +198,7 @@ def import_(
     from orchestrator.own_datasets import Files, Preparing, import_dataset
     from trainables.config import Augmentation, Metric
     from trainables.data.own.coding import ENCODINGS
-    from trainables.data.own.describe import Said
-    from trainables.data.own.description import Modality
+    from trainables.data.own.description import Modality, Said
 
     opened = open_home(home, adopt=adopt)
     said = Said(

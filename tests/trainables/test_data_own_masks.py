@@ -21,7 +21,7 @@ from trainables.data.errors import DatasetError
 from trainables.data.info import IGNORED
 from trainables.data.own import describe as describing
 from trainables.data.own.describe import Said, look_at
-from trainables.data.own.masks import MOST_BYTES, open_mask
+from trainables.data.own.masks import open_mask
 from trainables.data.own.reading import read_labels
 
 COLOURS = [
@@ -304,6 +304,7 @@ def read_back(case, write, form, folder):
     said = Said(folder / "classes.txt", **case.said)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(describing, "FIRST", case.first)
+        patch.setattr(describing, "FEWEST", case.first)
         places = (folder / "images", folder / "masks", said)
         dataset = look_at("mine", *places, every=False, unpack_beside=folder / "u").dataset
     return [read_labels(dataset, path) for path in sorted((folder / "masks").iterdir())]
@@ -377,7 +378,7 @@ def _as_voc(count: int) -> list[tuple[int, ...]]:
 def test_colours_come_back_whatever_they_are_coded_by(
     tmp_path: Path, mode: str, count: int
 ) -> None:
-    """Of few colours a byte is enough, of many none is found; both tell every one from all others."""
+    """Every colour is told from all others, in the whole map and in what a stored side takes of it."""
     draw = np.random.default_rng(count)
     known = list(dict.fromkeys(_as_voc(min(count, 64))))
     while len(known) < count:
@@ -396,6 +397,7 @@ def test_colours_come_back_whatever_they_are_coded_by(
         (*(each[:3] if channels > 2 else each[:1] * 3), each[-1] if channels != 3 else 255): label
         for label, each in enumerate(table.tolist())
     }
-    labels_HW = mask.labels(lambda cell: by_cell[*(cell.colour or ()), cell.alpha])
-    np.testing.assert_array_equal(labels_HW, truth_HW)
-    assert (mask.codes_HW.dtype == np.uint8) == (count <= MOST_BYTES)
+    labels = mask.labels(lambda cell: by_cell[*(cell.colour or ()), cell.alpha])
+    np.testing.assert_array_equal(labels.whole(), truth_HW)
+    rows, columns = draw.integers(0, 40, 7), draw.integers(0, 50, 9)
+    np.testing.assert_array_equal(labels.at(rows, columns), truth_HW[rows][:, columns])

@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from trainables.data.decoded import TIFF_SAMPLES, TIFF_SIGNED, Decoded, is_deep, not_kept
 from trainables.data.errors import BadImageError
 from trainables.data.info import IGNORED, Entry, Form, LabelsAt, Read, Sample
-from trainables.data.labels import wrong_label
+from trainables.data.labels import LaterLabels, wrong_label
 
 FORMATS = ("PNG", "JPEG", "BMP")
 OWN_FORMATS = (*FORMATS, "TIFF", "GIF", "WEBP")
@@ -259,7 +259,11 @@ def resize_image(
 
 
 def resize_labels(
-    labels_HW: NDArray[np.uint8], side: int, box: Box | None = None, *, at: LabelsAt = "centre"
+    labels_HW: NDArray[np.uint8] | LaterLabels,
+    side: int,
+    box: Box | None = None,
+    *,
+    at: LabelsAt = "centre",
 ) -> NDArray[np.uint8]:
     """Return labels_SS: each output pixel takes the source pixel in which its centre, or corner, lies.
 
@@ -268,6 +272,8 @@ def resize_labels(
     height, width = labels_HW.shape
     left, top, right, bottom = box or (0, 0, width, height)
     rows, columns = _nearest(top, bottom, side, at), _nearest(left, right, side, at)
+    if isinstance(labels_HW, LaterLabels):
+        return labels_HW.at(rows, columns)
     return labels_HW[rows][:, columns]
 
 
@@ -279,7 +285,8 @@ def read_sample(read: Read, entry: Entry, form: Form) -> Sample:
     """
     require_one_turn(entry)
     image, labels_HW = read(entry)
-    if wrong := wrong_label(labels_HW, form.classes):
+    wrong = None if isinstance(labels_HW, LaterLabels) else wrong_label(labels_HW, form.classes)
+    if wrong:
         raise BadImageError(f"{' and '.join(map(str, entry.masks))}: {wrong}")
     resized = resize_image(image, form.side, sharp=form.cropped)
     levels = resized if resized.dtype == np.uint8 else resized.round().clip(0, 255).astype("u1")

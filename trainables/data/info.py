@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from trainables.config import Augmentation, Metric
+    from trainables.data.labels import LaterLabels
 
 IGNORED = 255  # A label that stands for no class.
 Role = Literal["source", "target", "any"]
@@ -74,7 +75,7 @@ class Form(NamedTuple):
 
 
 Find = Callable[[Path], Found]
-Read = Callable[[Entry], "tuple[NDArray[Any] | Image, NDArray[np.uint8]]"]
+Read = Callable[[Entry], "tuple[NDArray[Any] | Image, NDArray[np.uint8] | LaterLabels]"]
 Generate = Callable[[int, int], Iterator[Sample]]
 
 
@@ -112,8 +113,8 @@ class DatasetInfo:
     """Locates the release's files under a folder; None if it is made by a program. Raises
     DatasetLayoutError where a folder is missing; single files that stand alone are problems."""
     read: Read | None = None
-    """Entry -> image (uint8 HWC, float32 HW in [0, 255], or RGB of Pillow) and labels_HW, at original size. A
-    module-level function, since processes are sent its name."""
+    """Entry -> image (uint8 HWC, float32 HW in [0, 255], or RGB of Pillow) and labels_HW, perhaps to be made
+    later, at original size. A module-level function, since processes are sent its name."""
     generate: Generate | None = None
     """(count, side) -> samples, sorted by id; for datasets made by a program."""
 

@@ -24,6 +24,7 @@ from trainables.data.errors import (
 from trainables.data.info import DatasetInfo, Entry, Found, Sample
 from trainables.data.parts import Parts
 from trainables.data.prepared import Prepared, find_prepared, folder_of, read_prepared
+from trainables.data.readers import Readers
 from trainables.data.reading import attempts
 from trainables.data.sources import (
     Root,
@@ -56,6 +57,8 @@ class How:
 
     workers: int = 1
     """Processes that read images."""
+    readers: Readers | None = None
+    """As many, if they were started before."""
     strict: bool = True
     """Insist on the number of images of the release."""
     skip_bad: bool = False
@@ -288,7 +291,7 @@ def _read(
         if not samples
         for entry in chunk
     ]
-    reading = attempts(info, missing, side, how.workers)
+    reading = attempts(info, missing, side, how.workers, how.readers)
     for number, chunk in enumerate(chunks):
         samples = known[number]
         if not samples:

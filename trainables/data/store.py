@@ -332,18 +332,29 @@ def _schema(side: int) -> pa.Schema:
 
 
 def _record_batch(batch: list[Sample], side: int) -> pa.RecordBatch:
-    def tensors(arrays: list[NDArray[np.uint8]]) -> pa.FixedShapeTensorArray:
-        # Arrow would record the strides of a transposed array as another type.
-        rows = np.ascontiguousarray(np.stack(arrays))
-        return pa.FixedShapeTensorArray.from_numpy_ndarray(rows)
-
+    schema = _schema(side)
     columns = [
-        pa.array([sample.id for sample in batch]),
-        pa.array([sample.split for sample in batch]),
-        tensors([sample.image_HWC for sample in batch]),
-        tensors([sample.labels_HW for sample in batch]),
+        _texts([sample.id for sample in batch]),
+        _texts([sample.split for sample in batch]),
+        _tensors(schema.field("image").type, [sample.image_HWC for sample in batch]),
+        _tensors(schema.field("labels").type, [sample.labels_HW for sample in batch]),
     ]
-    return pa.record_batch(columns, schema=_schema(side))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+# From buffers: `pa.array` would first import pandas, which takes longer than reading some images.
+def _texts(texts: list[str]) -> pa.StringArray:
+    encoded = [text.encode() for text in texts]
+    starts = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    buffers = pa.py_buffer(starts), pa.py_buffer(b"".join(encoded))
+    return pa.StringArray.from_buffers(len(texts), *buffers)
+
+
+def _tensors(kind: pa.FixedShapeTensorType, arrays: list[NDArray[np.uint8]]) -> pa.ExtensionArray:
+    levels = np.ascontiguousarray(np.stack(arrays))  # Also of arrays that are transposed.
+    flat = pa.Array.from_buffers(pa.uint8(), levels.size, [None, pa.py_buffer(levels)])
+    rows = pa.FixedSizeListArray.from_arrays(flat, levels[0].size)
+    return pa.ExtensionArray.from_storage(kind, rows)
 
 
 def _described(folder: Path) -> Prepared:

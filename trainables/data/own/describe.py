@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from trainables.config import Augmentation, Metric
 from trainables.data.decoded import is_deep
 from trainables.data.errors import (
     BadImageError,
@@ -18,11 +18,16 @@ from trainables.data.errors import (
     DatasetError,
     DatasetLayoutError,
 )
-from trainables.data.images import OWN_FORMATS, read_grey
-from trainables.data.info import IGNORED, Found
+from trainables.data.images import JPEG_START, OWN_FORMATS, read_grey
+from trainables.data.info import IGNORED, DatasetInfo, Found
 from trainables.data.own.class_list import ClassList, Colour, lines_of, read_classes
-from trainables.data.own.coding import MEANS, Encoding, Look, Told
-from trainables.data.own.description import ImportedDataset, Modality, split_archive
+from trainables.data.own.coding import MEANS, Encoding, Look, Meaning, Told
+from trainables.data.own.description import (
+    ImportedDataset,
+    Said,
+    split_archive,
+    with_split,
+)
 from trainables.data.own.masks import open_mask
 from trainables.data.own.pairing import MASKS, SUFFIXES, Places, pair, plain, split_pattern
 from trainables.data.own.reading import mask_meaning
@@ -30,31 +35,16 @@ from trainables.data.own.telling import tell
 from trainables.data.sources import opened_root, told_where
 
 READERS = 4  # Threads; decoding releases the interpreter.
-FIRST = 64  # Masks from which it is told how all are coded; each other is held against that.
+FEWEST, FIRST = (
+    8,
+    64,
+)  # Masks from which it is told how all are coded: one of `SHARE`, within these.
+SHARE = 32
 DEPTHS = (8, 10, 12, 14, 16)  # Bits of the converters that fill files of 16 bits.
 NAME = r"[a-z][a-z0-9_]*"
 MOST_BETWEEN = (
     0.1  # Of the pixels of masks that compression blurred; at more they have grey areas.
 )
-
-
-class Said(NamedTuple):
-    """What a user said about a dataset beyond where it is."""
-
-    classes: Path
-    """Text file with a class per line, the background first."""
-    train: Path | None = None
-    """Text file with the id of a training image per line."""
-    encoding: Encoding | None = None
-    """Of the masks; found out from all of them by default."""
-    metric: Metric | None = None
-    augmentation: Augmentation = "none"
-    ignore: tuple[str, ...] = ()
-    """Numbers, or colours as `red,green,blue`, that are to be ignored in masks."""
-    transparent: str | None = None
-    """The class of transparent pixels, or `ignored`."""
-    modality: Modality = "photograph"
-    any_mask_size: bool = False
 
 
 class Description(NamedTuple):
@@ -65,6 +55,15 @@ class Description(NamedTuple):
     """Lines for the user."""
     every: bool
     """Whether every mask was looked at, or none need be."""
+    found: Found
+    """The pairs."""
+
+    def info(self) -> DatasetInfo:
+        """Return the dataset's, which need not look for its pairs again where they still lie."""
+        info = self.dataset.info()
+        if info.sources and all(path.is_dir() for path in info.sources):
+            return replace(info, find=lambda _: with_split(self.dataset, self.found))
+        return info
 
 
 def describe(
@@ -147,11 +146,11 @@ def look_at(
         }
     )
     masks_count = sum(len(entry.masks) for entry in pairs.entries)
-    looked_at_all = every or told is None or told.smoothed or masks_count <= FIRST
+    looked_at_all = every or told is None or told.smoothed or masks_count <= FEWEST
     notes.insert(0, f"masks are read as {dataset.encoding}: {MEANS[dataset.encoding]}")
     if white is not None:
         notes.append(f"grey images of 16 bits, white at {white}")
-    return Description(dataset, tuple(notes), looked_at_all)
+    return Description(dataset, tuple(notes), looked_at_all, pairs)
 
 
 @contextmanager
@@ -222,13 +221,7 @@ def _told(
     if said.encoding:
         return None, []
     paths = [path for entry in pairs.entries for path in entry.masks]
-    first = paths if every or len(paths) <= FIRST else _spread(paths)
-    looks = _looks(first)
-    if any(look.between is not None for look in looks) and len(first) < len(paths):
-        looks = _looks(paths)
-    if not looks:
-        raise DatasetError(_why_unread(paths))
-    told = tell(looks, mask_meaning(dataset))
+    told, looks = _told_from(paths, mask_meaning(dataset), every=every)
     blurred = [look for look in looks if look.between is not None]
     if not blurred:
         return told, []
@@ -246,8 +239,24 @@ def _told(
     return told, [note]
 
 
-def _spread(paths: Sequence[Path]) -> list[Path]:
-    return [paths[i * len(paths) // FIRST] for i in range(FIRST)]
+def _told_from(paths: Sequence[Path], meaning: Meaning, *, every: bool) -> tuple[Told, list[Look]]:
+    """Return what masks are, told from the first ones, or from all where these do not tell."""
+    if not every and len(paths) > FEWEST:
+        looks = _looks(_spread(paths, max(FEWEST, min(FIRST, len(paths) // SHARE))))
+        if any(look.container == "palette" for look in looks):
+            looks = _looks(_spread(paths, FIRST))  # Each index that occurs is held against these.
+        with suppress(DatasetError):
+            if not any(look.between is not None for look in looks):
+                return tell(looks, meaning), looks
+    looks = _looks(paths)
+    if not looks:
+        raise DatasetError(_why_unread(paths))
+    return tell(looks, meaning), looks
+
+
+def _spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """Return so many paths, from all over them."""
+    return [paths[i * len(paths) // count] for i in range(min(count, len(paths)))]
 
 
 def _looks(paths: Sequence[Path]) -> list[Look]:
@@ -286,6 +295,9 @@ def tell_white(paths: Sequence[Path]) -> int | None:
 def _largest_deep_level(path: Path) -> int:
     """Return the largest level of a grey image of more than 8 bits; 0 for all others."""
     try:
+        with path.open("rb") as file:
+            if file.read(2) == JPEG_START:
+                return 0
         with Image.open(path, formats=OWN_FORMATS) as image:
             deep = is_deep(image)
     except (OSError, ValueError, Image.DecompressionBombError):

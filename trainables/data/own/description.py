@@ -7,9 +7,10 @@ and prepared for any side from the same files. No NumPy: the planner reads these
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -27,9 +28,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from trainables.data.labels import LaterLabels
+
 Modality = Literal["photograph", "chest-xray"]
 """What images are: shown as they are, or X-rays, which are equalised as the official ones are."""
 READING = 2  # Raised when the same files are read as other pixels. 1 took labels at corners.
+
+
+class Said(NamedTuple):
+    """What a user said about a dataset beyond where it is."""
+
+    classes: Path
+    """Text file with a class per line, the background first."""
+    train: Path | None = None
+    """Text file with the id of a training image per line."""
+    encoding: Encoding | None = None
+    """Of the masks; found out from all of them by default."""
+    metric: Metric | None = None
+    augmentation: Augmentation = "none"
+    ignore: tuple[str, ...] = ()
+    """Numbers, or colours as `red,green,blue`, that are to be ignored in masks."""
+    transparent: str | None = None
+    """The class of transparent pixels, or `ignored`."""
+    modality: Modality = "photograph"
+    any_mask_size: bool = False
 
 
 class ImportedDataset(Frozen):
@@ -208,26 +230,24 @@ def read_description(file: Path) -> ImportedDataset:
 
 def _find(dataset: ImportedDataset, root: Path) -> Found:
     """Return the pairs of the places that the dataset was imported from."""
-    found = pair(dataset.places(root))
+    return with_split(dataset, pair(dataset.places(root)))
+
+
+def with_split(dataset: ImportedDataset, found: Found) -> Found:
+    """Return pairs with the split that was said, if one was."""
     if not dataset.train:
         return found
     train = set(dataset.train)
     entries = (
-        Entry(
-            id=entry.id,
-            image=entry.image,
-            masks=entry.masks,
-            split="train" if entry.id in train else "test",
-        )
-        for entry in found.entries
+        replace(entry, split="train" if entry.id in train else "test") for entry in found.entries
     )
     return found._replace(entries=tuple(entries))
 
 
 def _read(
     dataset: ImportedDataset, entry: Entry
-) -> tuple[NDArray[Any] | Image, NDArray[np.uint8]]:
+) -> tuple[NDArray[Any] | Image, NDArray[np.uint8] | LaterLabels]:
     """Return image and labels of one pair; a function of this module, since processes get its name."""
-    from trainables.data.own.reading import read_pair
+    from trainables.data.own.reading import open_pair
 
-    return read_pair(dataset, entry)
+    return open_pair(dataset, entry)

@@ -3,10 +3,9 @@
 Shape suffixes: H height, W width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 from trainables.data.decoded import Decoded, is_deep
 from trainables.data.errors import BadImageError
 from trainables.data.images import OWN_FORMATS, decode_with_format
-from trainables.data.info import IGNORED
+from trainables.data.labels import LaterLabels
 from trainables.data.own.coding import OPAQUE, Cell, Container, Look
 
 MOST_COLOURS = 4096  # In one mask; more are a photograph.
@@ -29,9 +28,6 @@ TIFF_COMPRESSION = 259
 TIFF_LOSSY = (6, 7, 34892, 50001)
 TABLE = 2**16  # Longest table of labels by code.
 FACTORS = tuple(2654435761 + 2 * i for i in range(64))  # Odd; the first is Knuth's for 32 bits.
-MOST_BYTES = 32  # Colours of a mask for which codes of one byte are looked for.
-TABLES = tuple(Random(seed).randbytes(4 * 256) for seed in range(128))
-"""Tried in turn: 256 bytes for each of up to four channels."""
 
 Values = NDArray[np.integer[Any]]
 
@@ -41,14 +37,13 @@ class Mask:
     """A mask file: its values, coded by integers, and what each code stands for."""
 
     look: Look
-    codes_HW: Values
+    stored: Values
+    """Codes, HW; or the channels of a pixel, HWC, which make up its code."""
     cells: Mapping[int, Cell]
     """All that occur, by code."""
 
-    def labels(
-        self, label_of: Callable[[Cell], int | None], classes: str = ""
-    ) -> NDArray[np.uint8]:
-        """Return labels_HW.
+    def labels(self, label_of: Callable[[Cell], int | None], classes: str = "") -> LaterLabels:
+        """Return the label map, of which each pixel is made when it is asked for.
 
         Args:
             classes: what the numbers of classes are, in words; empty where colours are theirs.
@@ -56,38 +51,47 @@ class Mask:
         Raises:
             BadImageError: if a value is no class, with one place of it.
         """
-        labels = {code: label_of(cell) for code, cell in self.cells.items()}
-        for code, label in labels.items():
+        labels = {}
+        for code, cell in self.cells.items():
+            label = label_of(cell)
             if label is None:
                 raise BadImageError(f"{self.look.path}: {self._unknown(code, classes)}")
-        if self.codes_HW.dtype == np.uint8:
-            return self._by_byte({code: each for code, each in labels.items() if each is not None})
-        known = np.array(sorted(labels), np.int64)
-        values = np.array([labels[code] for code in known.tolist()], np.uint8)
-        low, high = int(known[0]), int(known[-1])
-        if high - low < TABLE:
-            table = np.zeros(high - low + 1, np.uint8)
-            table[known - low] = values
-            return np.take(table, self.codes_HW if low == 0 else self.codes_HW - low)
-        return _by_hash(self.codes_HW, known, values)
-
-    def _by_byte(self, labels: Mapping[int, int]) -> NDArray[np.uint8]:
-        codes_HW: NDArray[np.uint8] = self.codes_HW.astype(np.uint8, copy=False)
-        if all(code == label for code, label in labels.items()):
-            return codes_HW
-        table = [labels.get(code, 0) for code in range(IGNORED + 1)]
-        mapped: NDArray[np.uint8] = np.asarray(Image.fromarray(codes_HW).point(table))
-        return mapped
+            labels[code] = label
+        return LaterLabels(self.stored, lambda stored: _mapped(_codes(stored), labels))
 
     def _unknown(self, code: int, classes: str) -> str:
         """Say that the value of a code is no class, where it is first, and how often it is."""
-        cell, where_HW = self.cells[code], self.codes_HW == code
+        cell, where_HW = self.cells[code], _codes(self.stored) == code
         row, column = (int(i) for i in np.unravel_index(int(where_HW.argmax()), where_HW.shape))
         clear = " (transparent)" if cell.alpha != OPAQUE else ""
         place, pixels = f"at column {column}, row {row}", int(where_HW.sum())
         if cell.number is None or not classes:
             return f"the colour {cell.colour}{clear} {place} is no class ({pixels} such pixels)"
         return f"label {cell.number}{clear}, but the {classes} ({place}; {pixels} such pixels)"
+
+
+def _codes(stored: Values) -> Values:
+    """Return codes_HW."""
+    if stored.ndim == 2:
+        return stored
+    codes_HW = stored[..., 0].astype(np.uint32)
+    for i in range(1, stored.shape[2]):
+        codes_HW |= stored[..., i].astype(np.uint32) << np.uint32(8 * i)
+    return codes_HW
+
+
+def _mapped(codes_HW: Values, labels: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Return the label of each code."""
+    if codes_HW.dtype == np.uint8 and all(code == label for code, label in labels.items()):
+        return codes_HW.astype(np.uint8, copy=False)
+    known = np.array(sorted(labels), np.int64)
+    values = np.array([labels[code] for code in known.tolist()], np.uint8)
+    low, high = int(known[0]), int(known[-1])
+    if high - low < TABLE:
+        table = np.zeros(high - low + 1, np.uint8)
+        table[known - low] = values
+        return np.take(table, codes_HW if low == 0 else codes_HW - low)
+    return _by_hash(codes_HW, known, values)
 
 
 def _by_hash(
@@ -213,46 +217,18 @@ def _of_colour(path: Path, image: Image.Image) -> Mask:
     occurring = image.getcolors(MOST_COLOURS)
     if occurring is None:
         raise BadImageError(f"{path}: more than {MOST_COLOURS:,} colours, which is no mask")
-    cells = [_shown(pixel, clear) for _, pixel in occurring]  # type: ignore[arg-type]
-    grey = all(cell.colour is not None and len(set(cell.colour)) == 1 for cell in cells)
+    cells = {_code(pixel): _shown(pixel, clear) for _, pixel in occurring}  # type: ignore[arg-type]
+    grey = all(cell.colour is not None and len(set(cell.colour)) == 1 for cell in cells.values())
     if grey:  # Stored as a level, if in several channels.
-        cells = [cell._replace(number=(cell.colour or (0,))[0]) for cell in cells]
-    look = Look(path, "grey" if grey else "colour", frozenset(cells))
-    pixels = [pixel for _, pixel in occurring]
-    if tables := _tables(pixels):  # type: ignore[arg-type]
-        codes = [_byte(pixel, tables) for pixel in pixels]  # type: ignore[arg-type]
-        return Mask(look, _bytes_of(image, tables), dict(zip(codes, cells, strict=True)))
-    packed_HW = np.asarray(image.convert("RGBA")).view("<u4")[..., 0]
-    if image.mode == "RGB":
-        packed_HW = packed_HW & np.uint32(0xFFFFFF)
-    by_code = {_packed(cell, image.mode): cell for cell in cells}
-    return Mask(look, packed_HW, by_code)
+        cells = {
+            code: cell._replace(number=(cell.colour or (0,))[0]) for code, cell in cells.items()
+        }
+    look = Look(path, "grey" if grey else "colour", frozenset(cells.values()))
+    return Mask(look, np.asarray(image), cells)
 
 
-def _tables(pixels: Sequence[tuple[int, ...]]) -> bytes:
-    """Return a table for each channel such that no two colours have one sum, modulo 256; or none.
-
-    A mask of such bytes takes a fraction of the time of one of whole colours.
-    """
-    if len(pixels) > MOST_BYTES:
-        return b""
-    for tables in TABLES:
-        if len({_byte(pixel, tables) for pixel in pixels}) == len(pixels):
-            return tables[: 256 * len(pixels[0])]
-    return b""
-
-
-def _byte(pixel: tuple[int, ...], tables: bytes) -> int:
-    return sum(tables[256 * i + value] for i, value in enumerate(pixel)) % 256
-
-
-def _bytes_of(image: Image.Image, tables: bytes) -> NDArray[np.uint8]:
-    """Return `_byte` of each pixel; bytes wrap around as it does."""
-    first, *others = image.point(list(tables)).split()
-    codes_HW = np.array(first)
-    for channel in others:
-        codes_HW += np.asarray(channel)
-    return codes_HW
+def _code(pixel: tuple[int, ...]) -> int:
+    return sum(value << 8 * i for i, value in enumerate(pixel))
 
 
 def _shown(pixel: tuple[int, ...], clear: object) -> Cell:
@@ -260,12 +236,6 @@ def _shown(pixel: tuple[int, ...], clear: object) -> Cell:
     alpha = pixel[-1] if len(pixel) in (2, 4) else 0 if pixel == clear else OPAQUE
     colour = (pixel[0],) * 3 if len(pixel) == 2 else (pixel[0], pixel[1], pixel[2])
     return Cell(None, colour, alpha)
-
-
-def _packed(cell: Cell, mode: str) -> int:
-    """Return the bytes of a pixel in the order of memory as one integer."""
-    red, green, blue = cell.colour or (0, 0, 0)
-    return red + (green << 8) + (blue << 16) + ((cell.alpha << 24) if mode != "RGB" else 0)
 
 
 def _of_lossy(path: Path, image: Image.Image) -> Mask:

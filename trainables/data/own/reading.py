@@ -21,6 +21,7 @@ from trainables.data.images import (
     require_shape,
 )
 from trainables.data.info import IGNORED, Entry
+from trainables.data.labels import LaterLabels
 from trainables.data.own.class_list import ClassList
 from trainables.data.own.coding import (
     HALF_TRANSPARENT,
@@ -54,6 +55,14 @@ def mask_meaning(dataset: ImportedDataset) -> Meaning:
 def read_pair(
     dataset: ImportedDataset, entry: Entry
 ) -> tuple[NDArray[Any] | Image.Image, NDArray[np.uint8]]:
+    """Return what `open_pair` does, which raises what this does, with all of labels_HW."""
+    image, labels = open_pair(dataset, entry)
+    return image, labels.whole() if isinstance(labels, LaterLabels) else labels
+
+
+def open_pair(
+    dataset: ImportedDataset, entry: Entry
+) -> tuple[NDArray[Any] | Image.Image, NDArray[np.uint8] | LaterLabels]:
     """Return image and labels_HW: RGB of Pillow, or of an X-ray equalised levels, float32 HW.
 
     Raises:
@@ -77,10 +86,10 @@ def _image(dataset: ImportedDataset, path: Path) -> NDArray[Any] | Image.Image:
     return open_colour(path, white=dataset.white, formats=OWN_FORMATS)
 
 
-def _united(dataset: ImportedDataset, entry: Entry) -> NDArray[np.uint8]:
+def _united(dataset: ImportedDataset, entry: Entry) -> NDArray[np.uint8] | LaterLabels:
     """Return labels_HW of all masks of an image: later classes lie over earlier ones."""
     if not dataset.masks_named:
-        return read_labels(dataset, entry.masks[0])
+        return open_labels(dataset, entry.masks[0])
     folder = _masks_folder(dataset, entry)
     layers = [(_label(dataset, path, folder), read_labels(dataset, path)) for path in entry.masks]
     labels_HW = np.zeros_like(layers[0][1])
@@ -122,7 +131,12 @@ def _masks_folder(dataset: ImportedDataset, entry: Entry) -> Path:
 
 
 def read_labels(dataset: ImportedDataset, path: Path) -> NDArray[np.uint8]:
-    """Return labels_HW of one mask.
+    """Return labels_HW of one mask; raises what `open_labels` does."""
+    return open_labels(dataset, path).whole()
+
+
+def open_labels(dataset: ImportedDataset, path: Path) -> LaterLabels:
+    """Return the labels of one mask.
 
     Raises:
         BadImageError: if it cannot be read, or can be read in another way.
@@ -179,8 +193,8 @@ def _shown_of_none(look: Look) -> bool:
     return any(cell.colour is None for cell in look.cells)
 
 
-def _by_threshold(mask: Mask, meaning: Meaning) -> NDArray[np.uint8]:
-    """Return labels_HW: 1 above half of the range, so that masks may be smoothed.
+def _by_threshold(mask: Mask, meaning: Meaning) -> LaterLabels:
+    """Return labels: 1 above half of the range, so that masks may be smoothed.
 
     Raises:
         BadImageError: if the mask is not grey, or its largest level says that it is no such mask.
