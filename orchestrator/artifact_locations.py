@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from orchestrator.errors import InputError
 from orchestrator.home import Home
 from orchestrator.tracking_database import EXPERIMENT, connected, experiment_name, unreadable
 
@@ -61,6 +62,18 @@ def recorded_anew(home: Home) -> str | None:
         f"{home.tracking_uri} has no experiment of home `{home.address}`, which is new there, moved or "
         f"copied: what is finished was recorded anew, as experiment `{experiment_name(home)}`"
     )
+
+
+def require_recorded(home: Home) -> None:
+    """Raise an InputError if a server has no experiment of a home in which runs are stored.
+
+    For whoever only looks: nothing would seem to be finished.
+    """
+    if home.tracking_uri is not None and home.artifacts.is_dir() and any(home.artifacts.iterdir()):
+        raise InputError(
+            f"{home.tracking_uri} has no experiment of home `{home.address}`, which was moved or copied",
+            hint=f"`hdsweep reconcile --home {home.address}` records what is finished there",
+        )
 
 
 def folder_of(location: str) -> Path | None:

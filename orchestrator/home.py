@@ -136,6 +136,11 @@ class Home:
         """Who drives this home at present, wherever; None if nobody does."""
         return holder(self) or (self.mirror.driver if self.mirror else None)
 
+    @property
+    def driver_is_told(self) -> bool:
+        """Whether this process may see who drives the home; a lock of another user's may say nothing."""
+        return may_be_asked(self.path / "lock")
+
     def bring_datasets(self) -> None:
         """Have the images of every prepared dataset here."""
         for description in self.datasets.glob(f"*/{DESCRIPTION_FILE}"):
@@ -347,10 +352,15 @@ def _acquired(file: IO[str]) -> bool:
     return False
 
 
+def may_be_asked(lock: Path) -> bool:
+    """Whether this process may look at a lock; at one that is not there, too."""
+    return not lock.is_file() or allowed(lock, os.R_OK)
+
+
 def holder(home: Home) -> dict[str, str] | None:
     """Return who on this machine drives the home at present; None if nobody does."""
     path = home.path / "lock"
-    if not path.is_file() or not allowed(path, os.R_OK):
+    if not path.is_file() or not may_be_asked(path):
         return None
     with path.open(encoding="utf-8") as file:
         try:

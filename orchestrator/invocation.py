@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 HIDDEN = "***"
@@ -24,6 +25,15 @@ def typed() -> str | None:
     if not program.endswith(OURS):
         return None
     return shown(arguments)
+
+
+def begun() -> str:
+    """Return how the command of this process begins, masked: program, verb and what comes next."""
+    program, *arguments = sys.argv or [""]
+    first = list(_masked(arguments))[:2]
+    return " ".join(
+        [Path(program).name, *(each if "://" in each else Path(each).name for each in first)]
+    )
 
 
 def shown(arguments: Iterable[str]) -> str:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import HdsweepError, InputError
+from orchestrator.invocation import begun
 from trainables.storage import Storage
 
 NAME = "lease.json"
@@ -140,7 +140,7 @@ def ourselves() -> dict[str, str]:
         "boot": _boot(),
         "pids": _pid_namespace(),
         "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "command": " ".join(Path(part).name for part in sys.argv[:3]),
+        "command": begun(),
     }
 
 

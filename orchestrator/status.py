@@ -39,6 +39,8 @@ class Status:
     """Who drives the home at present."""
     seconds_left: float | None
     """Forecast for what is not finished, on this machine; None if nobody works on it."""
+    driver_is_told: bool = True
+    """Whether it may be seen at all who drives the home."""
 
     def counts(self, stage: str | None = None) -> dict[str, int]:
         """Return how many runs, of one stage or of all, are in each state."""
@@ -105,10 +107,11 @@ def status_of(plan: Plan, home: Home) -> Status:
                     states[key], failed[key] = "failed", failures[key]
                     log = store.log_of(key)
                     logs |= {key: log} if log else {}
-                elif key in running and driver is not None:
+                elif key in running and (driver is not None or not home.driver_is_told):
                     # Without a driver nobody runs it: it was cut short and waits again.
                     states[key], attempts[key] = "running", running[key]
-    return Status(plan, states, attempts, failed, logs, driver, _seconds_left(plan, home, driver))
+    left = _seconds_left(plan, home, driver)
+    return Status(plan, states, attempts, failed, logs, driver, left, home.driver_is_told)
 
 
 def _seconds_left(plan: Plan, home: Home, driver: dict[str, str] | None) -> float | None:
@@ -158,6 +161,10 @@ def _tail(log: Path) -> list[str]:
 
 def _driver(status: Status) -> str:
     driver, left = status.driver, status.seconds_left
+    if driver is None and not status.driver_is_told:
+        return (
+            "whether a sweep is running in this home is not known: its file `lock` may not be read"
+        )
     if driver is None:
         return "no sweep is running in this home"
     who = f"process {driver.get('pid', '?')} on {driver.get('host', '?')}"

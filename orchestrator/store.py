@@ -188,6 +188,8 @@ class Store(SweepStore, GroupStore):
             runs = tracking.read(home)
         else:
             runs = tracking_database.read_runs(home, experiment_name(home))
+        if runs is None:
+            artifact_locations.require_recorded(home)
         return None if runs is None else cls(home, runs)
 
     def finished(self) -> dict[str, StoredRun]:

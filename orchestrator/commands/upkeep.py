@@ -1,9 +1,11 @@
 """`hdsweep reconcile`, `ui`, `doctor`: the home folder and the machine."""
 
+import os
 from typing import Annotated
 
 import typer
 
+from orchestrator.asked import require_home
 from orchestrator.commands.common import (
     DEFAULT_HOME,
     HomeOption,
@@ -27,12 +29,16 @@ def reconcile(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the database and the folders together after a crash; `run` does so too."""
+    from orchestrator.fresh_home import no_trace_if_refused
     from orchestrator.rebuilding import Rebuilt
     from orchestrator.rebuilding import rebuild as rebuild_database
     from orchestrator.store import Store
     from orchestrator.tracking_server import choose
 
-    opened = open_home(home)
+    was_there = os.path.exists(home)
+    with no_trace_if_refused(home) as opened:
+        if not was_there and tracking_uri is None:
+            require_home(opened)
     if rebuild:
         made = rebuild_database(opened, tracking_uri, say)
         say(f"the database was made anew from {made.runs} stored runs")
@@ -57,7 +63,7 @@ def reconcile(
             return
         for key, what in store.reconciled.items():
             say(f"run {key}: {what}")
-        say(f"{len(store.finished())} runs are stored, {len(store.reconciled)} had been cut short")
+        say(f"{len(store.finished())} runs are stored, {len(store.reconciled)} were put in order")
 
 
 def ui(

@@ -103,6 +103,13 @@ def test_a_home_of_a_newer_version(tmp_path, verb):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["VERSION"]
 
 
+def test_a_home_that_is_not_there_is_not_made_by_putting_it_in_order(tmp_path):
+    for rebuild in ([], ["--rebuild"]):
+        _, err = hdsweep("reconcile", *rebuild, home=tmp_path / "nope" / "home", exit_code=2)
+        assert f"nothing was run in home folder `{tmp_path / 'nope' / 'home'}`" in err
+        assert not (tmp_path / "nope").exists()
+
+
 def test_a_home_that_cannot_be_written():
     _, err = hdsweep("run", "table2", "--scale", "smoke", home=Path("/proc/none"), exit_code=2)
     assert "home folder `/proc/none` cannot be written" in err

@@ -11,6 +11,9 @@ import pytest
 
 from orchestrator.errors import InputError
 from orchestrator.home import holder, locked, open_home
+from orchestrator.plan import load_plan
+from orchestrator.status import render_status, status_of
+from tests.unprivileged import another, unprivileged
 
 
 def modes(root):
@@ -89,6 +92,23 @@ def test_a_second_driver_is_refused_and_told_who_the_first_is(tmp_path, other_dr
     ):
         pass
     assert holder(home)["pid"] == str(other_driver.pid)
+
+
+def test_a_lock_that_may_not_be_read_tells_nothing_and_not_that_nobody_drives(
+    tmp_path, other_driver
+):
+    home = open_home(tmp_path)
+    assert home.driver_is_told
+    (tmp_path / "lock").chmod(0)
+    another(tmp_path / "lock")
+    with unprivileged():
+        assert home.driver is None
+        assert not home.driver_is_told
+        plan = load_plan("cxr_small", scale="smoke", methods="scratch_adm")
+        (shown, *_) = [str(line) for line in render_status(status_of(plan, home)).renderables[2:]]
+    assert shown == (
+        "whether a sweep is running in this home is not known: its file `lock` may not be read"
+    )
 
 
 def test_the_lock_of_a_killed_driver_is_free(tmp_path, other_driver):

@@ -1,10 +1,12 @@
 """The command that is stored and shown: nothing in it opens a door."""
 
+import json
 import sys
 
 import pytest
 
 from orchestrator.invocation import masked, shown, typed
+from orchestrator.lease import ourselves
 
 SECRET = "hunter2"
 
@@ -62,3 +64,19 @@ def test_an_address_that_cannot_be_read_is_masked_whole():
 def test_only_our_own_command_is_taken_for_one(monkeypatch, program, ours):
     monkeypatch.setattr(sys, "argv", [program, "run", "table2"])
     assert typed() == ("hdsweep run table2" if ours else None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "/long/way/to/mine.toml", "--seeds", "1"], "hdsweep run mine.toml"),
+        (["run", f"--tracking-uri=http://me:{SECRET}@lab:5000"], "http://***@lab:5000"),
+        (["run", f"--notify=https://ntfy.sh/{SECRET}", "table2"], "https://ntfy.sh/***"),
+        (["--notify", f"https://ntfy.sh/{SECRET}"], "--notify https://ntfy.sh/***"),
+        (["run", f"--notify=curl {SECRET}"], "--notify=curl ***"),
+    ],
+)
+def test_a_lock_says_who_holds_it_without_secrets(monkeypatch, arguments, expected):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/hdsweep", *arguments])
+    assert expected in ourselves()["command"]
+    assert SECRET not in json.dumps(ourselves())

@@ -173,6 +173,9 @@ def test_a_moved_home_is_recorded_anew_and_a_link_to_it_is_the_same(home, labora
         assert store.moved is None
         assert store.finished()[plan.runs[0].key].run_id == before.run_id
     moved = open_home(home.path.rename(home.path.with_name("moved")))
+    with pytest.raises(InputError, match="moved or copied.*") as error:
+        Store.read(moved)  # Not that there is nothing.
+    assert f"`hdsweep reconcile --home {moved.path}`" in error.value.hint
     with Store.open(moved) as store:
         assert f"recorded anew, as experiment `hdsweep {moved.path}`" in store.moved
         after = store.finished()[plan.runs[0].key]
