@@ -5,12 +5,12 @@ Looks at the MLflow runs of sweeps and at the folders of their artifacts; writes
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import InputError
 from orchestrator.identity import distinct, unknown_sweep
-from orchestrator.plan import Plan, whole_of
+from orchestrator.plan import Plan, plan_of, whole_of
 from orchestrator.sweep_file import Description, read
 from orchestrator.tracking_database import Known
 
@@ -85,7 +85,7 @@ class SweepRecords:
             whole = _whole(plan, home, before.seeds if before else ())
             return Chosen(whole or plan, self._parents.get((whole or plan).identity.key))
         whole = _whole(plan, home) if plan.identity.subset and base in self._parents else plan
-        if whole is not None and self._fits(base, whole):
+        if whole is not None and self._fits(base, whole, home):
             return Chosen(whole, self._parents[base], base)
         return Chosen(plan, self._parents.get(plan.identity.key))
 
@@ -108,11 +108,18 @@ class SweepRecords:
         keys = table_keys(self.folder(base))
         return not keys or not keys.isdisjoint(plan.table.values())
 
-    def _fits(self, base: str, plan: Plan) -> bool:
-        """Whether a sweep from before sweeps had keys is that of a plan: by the runs of its table."""
+    def _fits(self, base: str, plan: Plan, home: Path) -> bool:
+        """Whether a sweep from before sweeps had keys is that of a plan: by the runs of its table.
+
+        One of which that does not tell (no table, or only rows that read none of what was set) is taken for
+        the study as it is.
+        """
         if base not in self._parents:
             return False
-        return table_keys(self.folder(base)) <= set(plan.table.values())
+        keys = table_keys(self.folder(base))
+        if not keys <= set(plan.table.values()):
+            return False
+        return not plan.identity.differences or not keys <= _keys_as_it_is(plan, home)
 
 
 def table_keys(folder: Path) -> set[str]:
@@ -121,6 +128,17 @@ def table_keys(folder: Path) -> set[str]:
         content = json.loads((folder / TABLE_FOLDER / TABLE_FILE).read_text(encoding="utf-8"))
         return {key for cell in content["cells"] for key in cell["keys"].values()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
+def _keys_as_it_is(plan: Plan, home: Path) -> set[str]:
+    """Return the keys in the table of a plan's study and scale, with nothing set besides."""
+    if plan.recipe is None:
+        return set()
+    recipe = replace(plan.recipe, overrides=(), search=None, answer=None)
+    try:
+        return set(plan_of(recipe, home).table.values())
+    except InputError:
         return set()
 
 

@@ -506,6 +506,26 @@ def test_an_old_sweep_with_settings_is_found_by_who_has_the_same(old, tmp_path):
     assert sorted(tables(old)) == ["other_rows/smoke, mask_weight=0.5", "two_rows/smoke"]
 
 
+@pytest.mark.parametrize("left", ["no table", "no keys", "a row that reads nothing of it"])
+def test_an_old_sweep_that_does_not_tell_its_settings_is_the_study_as_it_is(old, tmp_path, left):
+    file = Store.read(old).tables()["two_rows/smoke"] / "table.json"
+    content = json.loads(file.read_text())
+    if left == "no keys":
+        content["cells"] = [{**cell, "keys": {}} for cell in content["cells"]]
+    if left == "a row that reads nothing of it":
+        content["cells"] = [cell for cell in content["cells"] if cell["method"] == "scratch_adm"]
+    file.write_text(json.dumps(content) if left != "no table" else "")
+    was = Store.read(old).sweeps.folder("two_rows/smoke")
+    run(old, planned(tmp_path / "two_rows.toml", old, overrides=[f"{LAMBDA}=0.5"]))
+    names = Store.read(old).sweeps.names()
+    assert "two_rows/smoke" in names
+    assert Store.read(old).sweeps.folder("two_rows/smoke") == was
+    plain = planned(tmp_path / "two_rows.toml", old)
+    run(old, plain)
+    assert Store.read(old).sweeps.folder(plain.identity.key) == was
+    assert set(names.values()) == set(Store.read(old).sweeps.names().values())
+
+
 def test_an_old_database_is_rebuilt_with_tables_and_means(old):
     before, values = snapshot(old), {n: values_of(t) for n, t in tables(old).items()}
     old.database.unlink()
