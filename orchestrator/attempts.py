@@ -6,7 +6,7 @@ a run that never ended; one whose artifacts do not match it is damaged and count
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,13 @@ def read_result(
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return result if whole else None
+
+
+def last_values(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the last value of each metric of a result, and how long it took, as `seconds`."""
+    history = sorted(result["history"], key=lambda point: int(point[1]))
+    last = {name: value for name, _, value, *_ in history}
+    return {**last, **result["metrics"], "seconds": result["seconds"]}
 
 
 def _is_whole(path: Path, record: dict[str, Any], elsewhere: Callable[[Path], int | None]) -> bool:

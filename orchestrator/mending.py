@@ -1,7 +1,8 @@
 """What people changed in MLflow, held against what the folders say: tags put right, runs brought back.
 
-The folder of a finished run holds its tags, as they were when it was published. So a tag that somebody
-edited or removed in the UI is known, and a run whose tags are spoilt is still the run that it was.
+The folder of a finished run holds its tags and values, as they were when it was published. So a tag that
+somebody edited or removed in the UI is known, and a run whose tags are spoilt is still the run that it was; a metric
+that is logged to a finished run is its author's, and no table goes by it.
 """
 
 import json
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.attempts import LABELS, RESULT
+from orchestrator.attempts import LABELS, RESULT, last_values
 from orchestrator.book import MOST_NAMED, Book, writable
 from orchestrator.run_folders import RunFolders
 from orchestrator.stopping import Say
@@ -39,6 +40,8 @@ def as_stored(known: Known, folders: RunFolders, *, every: bool) -> Known:
     if spoilt or (finished and every and is_run):
         labels = _labels(folder / LABELS)
         known = replace(known, tags={**tags, **labels})
+    if finished and _is_anothers(known):
+        known = replace(known, metrics=_values(folder / RESULT) or known.metrics)
     if (
         finished
         and not every
@@ -47,6 +50,19 @@ def as_stored(known: Known, folders: RunFolders, *, every: bool) -> Known:
     ):
         return replace(known, status="KILLED")  # Somebody ended it, or removed its artifacts.
     return known
+
+
+def _is_anothers(known: Known) -> bool:
+    """Whether somebody logged metrics to a run; to a sweep we do, also after its end, when its table changes."""
+    return known.others_logged and known.tags.get(KIND) == "run"
+
+
+def _values(file: Path) -> Mapping[str, float]:
+    """Return the last value of each metric of a result; none if it cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        return last_values(result)
+    return {}
 
 
 def _labels(file: Path) -> Mapping[str, str]:
@@ -82,6 +98,9 @@ def bring_back(found: Runs, kept: Sequence[dict[str, Known]], book: Book, tell: 
         now = there[known.run_id]
         status = known.status if known.status != now.status else None
         where[name] = book.write(known, tags=_changes(known, now), status=status)
+    theirs = [each for each in everything if _is_anothers(each[0][each[1]])]
+    if theirs:
+        tell(f"metrics of others were logged to {_named(theirs)}: tables go by what is stored")
     if gone:
         named = _named(gone)
         tell(f"{named} had been deleted in MLflow for good: made again from what is stored")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator import artifact_locations, schema, tracking_database
-from orchestrator.attempts import LABELS, RESULT, Attempt
+from orchestrator.attempts import LABELS, RESULT, Attempt, last_values
 from orchestrator.book import LONGEST_TAG, Book
 from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
@@ -461,7 +461,7 @@ class Store(SweepStore, GroupStore):
         points = [Point(name, step, value, ended_ms) for name, value in final.items()]
         history = sorted((Point(*row) for row in result["history"]), key=lambda p: p.step)
         tags = prefixed(result["environment"])
-        last = {point.name: point.value for point in history} | final
+        last = last_values(result)
         fresh = self._fresh(key, [*points, *history])
         self._write(
             self._runs,

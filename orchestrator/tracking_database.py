@@ -11,7 +11,7 @@ import math
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "hdsweep"
+LAST = "seconds"
 ACTIVE = "active"  # The stage of a run that nobody deleted in the UI.
 MINE = "run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = ?)"
+
+Logged = tuple[str, int, int]
+"""The last value of a metric: its name, step, and when it was logged, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,13 @@ class Known:
     metrics: Mapping[str, float]
     """The last value of each."""
     has_params: bool
+    others_logged: bool = False
+    """Whether somebody else logged metrics to it: after it had ended, or at updates that it never came to."""
 
     @classmethod
     def of(cls, run: Run) -> Self:
         """Return what matters of MLflow's own record."""
+        points = [(each.key, each.step, each.timestamp) for each in run.data.to_proto().metrics]
         return cls(
             run_id=run.info.run_id,
             name=run.info.run_name,
@@ -52,6 +59,7 @@ class Known:
             tags=dict(run.data.tags),
             metrics=dict(run.data.metrics),
             has_params=bool(run.data.params),
+            others_logged=_others_logged(points, run.info.end_time),
         )
 
     def now(
@@ -192,7 +200,7 @@ def _runs_of(connection: sqlite3.Connection, number: int, stage_of_all: str) -> 
     """Return the runs of an experiment; all of them count as there if it is deleted as a whole."""
     experiment = (number,)
     rows = connection.execute(
-        "SELECT run_uuid, name, status, start_time, lifecycle_stage FROM runs"
+        "SELECT run_uuid, name, status, start_time, lifecycle_stage, end_time FROM runs"
         " WHERE experiment_id = ? ORDER BY start_time DESC",
         experiment,
     ).fetchall()
@@ -201,17 +209,38 @@ def _runs_of(connection: sqlite3.Connection, number: int, stage_of_all: str) -> 
     for run, name, value in connection.execute(of_tags, experiment):
         tags[run][name] = value
     metrics: dict[str, dict[str, float]] = defaultdict(dict)
-    of_metrics = f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {MINE}"
-    for run, name, value, nan in connection.execute(of_metrics, experiment):
+    of_metrics = (
+        f"SELECT run_uuid, key, value, is_nan, step, timestamp FROM latest_metrics WHERE {MINE}"
+    )
+    points: dict[str, list[Logged]] = defaultdict(list)
+    for run, name, value, nan, step, timestamp in connection.execute(of_metrics, experiment):
         metrics[run][name] = math.nan if nan else value
+        points[run].append((name, step, timestamp))
     of_params = f"SELECT DISTINCT run_uuid FROM params WHERE {MINE}"
     with_params = {run for (run,) in connection.execute(of_params, experiment)}
     known = [
-        Known(run, name, status, started_ms, tags[run], metrics[run], run in with_params)
-        for run, name, status, started_ms, stage in rows
+        Known(
+            run,
+            name,
+            status,
+            started_ms,
+            tags[run],
+            metrics[run],
+            run in with_params,
+            others_logged=_others_logged(points[run], ended_ms),
+        )
+        for run, name, status, started_ms, stage, ended_ms in rows
         if stage == ACTIVE or stage_of_all != ACTIVE
     ]
     return Runs(known, {row[0] for row in rows} - {run.run_id for run in known})
+
+
+def _others_logged(points: Sequence[Logged], ended_ms: int | None) -> bool:
+    """Whether any last value of a run is not from the run: see `Known.others_logged`."""
+    last_ms = math.inf if ended_ms is None else ended_ms
+    # What is written at the end of a run, at its last update.
+    updates = next((step for name, step, _ in points if name == LAST), math.inf)
+    return any(step > updates or logged_ms > last_ms for _, step, logged_ms in points)
 
 
 def _who_has(database: Path) -> str:

@@ -240,6 +240,25 @@ def test_what_people_write_beside_ours_is_theirs(home, plan, undisturbed, what):
     }
 
 
+@pytest.mark.parametrize("what", ["finished", "running"])
+def test_values_that_people_log_to_a_run_are_in_no_table(home, plan, what):
+    def log(people):
+        for name in ("final_loss", "test_jaccard", "mine"):
+            people.client.log_metric(people.ids[what], name, 99.0, step=10_000)
+
+    told = []
+    assert sweep(home, plan, told, log) == []
+    read, expected = (
+        Store.read(home).finished(),
+        {"final_loss": 0.25, "loss": 0.25, "seconds": 1.5},
+    )
+    assert all(read[run.key].metrics == expected for run in plan.runs)
+    with Store.open(home, told.append) as store:
+        assert all(store.finished()[run.key].metrics == expected for run in plan.runs)
+    assert "metrics of others were logged to" in told[-1]
+    assert "tables go by what is stored" in told[-1]
+
+
 @pytest.mark.parametrize("what", ["finished", "experiment"])
 def test_a_finished_run_that_is_gone_with_its_artifacts_is_told_and_not_in_the_store(
     home, plan, what
