@@ -98,14 +98,18 @@ def bring_back(found: Runs, kept: Sequence[dict[str, Known]], book: Book, tell: 
         now = there[known.run_id]
         status = known.status if known.status != now.status else None
         where[name] = book.write(known, tags=_changes(known, now), status=status)
-    theirs = [each for each in everything if _is_anothers(each[0][each[1]])]
-    if theirs:
-        tell(f"metrics of others were logged to {_named(theirs)}: tables go by what is stored")
     if gone:
         named = _named(gone)
         tell(f"{named} had been deleted in MLflow for good: made again from what is stored")
     if changed:
         tell(f"{_named(changed)} had been changed in MLflow in the meantime: as stored again")
+
+
+def tell_of_others(kept: Sequence[dict[str, Known]], tell: Say) -> None:
+    """Tell to which runs somebody logged metrics."""
+    found = [(where, name) for where in kept for name in where if _is_anothers(where[name])]
+    if found:
+        tell(f"metrics of others were logged to {_named(found)}: tables go by what is stored")
 
 
 def _named(found: Sequence[tuple[dict[str, Known], str]]) -> str:

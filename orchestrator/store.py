@@ -25,7 +25,7 @@ from orchestrator.book import LONGEST_TAG, Book
 from orchestrator.errors import HdsweepError
 from orchestrator.failures import Failure
 from orchestrator.home import Home, locked
-from orchestrator.mending import as_stored, bring_back, number_of
+from orchestrator.mending import as_stored, bring_back, number_of, tell_of_others
 from orchestrator.plan import PlannedRun
 from orchestrator.provenance import provenance
 from orchestrator.run_folders import RunFolders
@@ -163,6 +163,7 @@ class Store(SweepStore, GroupStore):
         experiment, was_there = tracking.our_experiment(client, home, tell)
         runs = tracking.every_run(home, client, experiment)
         store = cls(home, runs, client=client, experiment=experiment, tell=tell)
+        tell_of_others((store._runs,), tell)
         store._bring_back(runs)
         store.reconciled = store.reconcile()
         anew = None if was_there else artifact_locations.recorded_anew(home)
