@@ -42,6 +42,11 @@ INTERRUPTED = 130
 class _Verbs(TyperGroup):
     """Tells what cannot be taken, a number or a path, as every other error: in one line that has it."""
 
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
+        for command in self.commands.values():
+            _fill_paragraphs(command)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -54,6 +59,14 @@ class _Verbs(TyperGroup):
             if found is None or isinstance(error, BrokenPipeError):
                 raise
             raise found from error
+
+
+def _fill_paragraphs(command: Any) -> None:
+    """Have the help of a command, and of those below it, be as wide as the terminal: not as its source."""
+    paragraphs = (command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(each.split("\n")) for each in paragraphs)
+    for below in getattr(command, "commands", {}).values():
+        _fill_paragraphs(below)
 
 
 def _refused(error: typer.BadParameter, cause: ValidationError) -> InputError:

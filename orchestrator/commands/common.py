@@ -75,7 +75,11 @@ StallOption = Annotated[
 ]
 AdoptOption = Annotated[
     bool,
-    typer.Option("--adopt", help="Take a --home that has other files in it; they are left alone."),
+    typer.Option(
+        "--adopt",
+        help="Take a --home that has other files in it; they are left alone.",
+        rich_help_panel=WHERE,
+    ),
 ]
 ScaleOption = Annotated[
     str | None,

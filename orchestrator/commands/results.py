@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 @nothing_collected()
 def report(
     study: StudyArgument,
-    home: HomeOption = DEFAULT_HOME,
     scale: ScaleOption = None,
     methods: MethodsOption = None,
     targets: TargetsOption = None,
@@ -54,6 +53,7 @@ def report(
         bool,
         typer.Option("--no-pictures", help="Leave images out, for a page that is passed on."),
     ] = False,
+    home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Print the table of STUDY as far as its runs are stored, and write its report.

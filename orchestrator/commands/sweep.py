@@ -57,8 +57,6 @@ MOST_NAMED = 4  # Runs that a summary lists by name.
 
 def run(
     study: StudyArgument,
-    home: HomeOption = DEFAULT_HOME,
-    adopt: AdoptOption = False,
     scale: ScaleOption = None,
     methods: MethodsOption = None,
     targets: TargetsOption = None,
@@ -68,7 +66,6 @@ def run(
     from_tune: FromTuneOption = None,
     retries: RetriesOption = 2,
     workers: WorkersOption = None,
-    address: AddressOption = "local",
     gpu_gb: GpuGbOption = None,
     max_gpu_hours: Annotated[
         float | None,
@@ -102,10 +99,13 @@ def run(
             "--keep-weights", help="Store the weights of fine-tunings too.", rich_help_panel=HOW
         ),
     ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    adopt: AdoptOption = False,
+    address: AddressOption = "local",
+    tracking_uri: TrackingOption = None,
     progress: ProgressOption = "auto",
     notify: NotifyOption = None,
     stall_minutes: StallOption = 30,
-    tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of STUDY, and print its table.
@@ -188,7 +188,6 @@ def run(
 
 def plan(
     study: StudyArgument,
-    home: HomeOption = DEFAULT_HOME,
     scale: ScaleOption = None,
     methods: MethodsOption = None,
     targets: TargetsOption = None,
@@ -209,6 +208,7 @@ def plan(
         Path | None,
         typer.Option(metavar="FILE", help="Draw what runs where and when: .svg or .png."),
     ] = None,
+    home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Show what STUDY would run, why, and what it would cost; start nothing.
@@ -258,7 +258,6 @@ def plan(
 @nothing_collected()
 def status(
     study: StudyArgument,
-    home: HomeOption = DEFAULT_HOME,
     scale: ScaleOption = None,
     methods: MethodsOption = None,
     targets: TargetsOption = None,
@@ -269,6 +268,7 @@ def status(
     failed: Annotated[
         bool, typer.Option("--failed", help="Each way of failing, its runs and its log.")
     ] = False,
+    home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Show what of STUDY is finished, running, failed and still to do."""

@@ -1,5 +1,6 @@
 """The command line as a user meets it: in a process of its own, wrong input above all."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -227,6 +228,20 @@ def test_help_names_every_verb():
     out, _ = hdsweep("--help")
     for verb in ("run", "plan", "status", "report", "reconcile", "ui", "doctor", "data"):
         assert f" {verb} " in out
+
+
+def test_help_fits_a_small_terminal_and_says_what_how_where_and_watching():
+    out, _ = hdsweep("run", "--help", COLUMNS="80")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert "2 wrong input,\n 130 interrupted (143 by" in re.sub(" +\n", "\n", out)
+    panels = re.findall("╭─ (.*?) ─", out)
+    assert panels[2:] == [
+        "What runs",
+        "How it runs",
+        "Where it runs and is kept",
+        "Watching",
+    ]
 
 
 def test_the_version_is_printed():
