@@ -55,6 +55,7 @@ def listed(home: Path, image_size: int) -> list[dict[str, Any]]:
                 "generated": info.generated,
                 "terms": info.terms,
                 "url": info.url,
+                "doubt": info.doubt or None,
             }
         )
     return records
@@ -63,7 +64,7 @@ def listed(home: Path, image_size: int) -> list[dict[str, Any]]:
 def render_datasets(records: list[dict[str, Any]], image_size: int) -> Group:
     """Return the records for a terminal: what there is, then where to get it."""
     table = Table("name", "role", "classes", "images", f"prepared at {image_size} px", box=SIMPLE)
-    places = []
+    places, doubts = [], []
     real = [record for record in records if not record["generated"]]
     for record in real:
         state = ""
@@ -72,10 +73,13 @@ def render_datasets(records: list[dict[str, Any]], image_size: int) -> Group:
         counts = (str(record["classes"]), str(record["expected"]))
         table.add_row(record["name"], record["role"], *counts, state)
         places.append(f"{record['name']}: {record['url']}\n    {record['terms']}")
+        if record["doubt"]:
+            doubts.append(f"{record['name']}: {record['doubt']}")
     stand_ins = [record["name"] for record in records if record["generated"]]
     where = Text("\n".join(places), overflow="ignore", no_wrap=True)
     made = Text(f"generated stand-ins, made when a run needs them: {', '.join(stand_ins)}")
-    return Group(table, where, Text(), made)
+    doubted = [Text(f"look at: {doubt}", style="yellow") for doubt in doubts]
+    return Group(table, where, Text(), made, *doubted)
 
 
 def known(name: str, home: Home) -> DatasetInfo:

@@ -14,6 +14,7 @@ SYNCED.json  size and time of each file, here and there, when both were the same
 
 import hashlib
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ from orchestrator.lease import NAME as LEASE
 from orchestrator.lease import Lease, ourselves, read_lease
 from trainables.atomic_files import temporary_beside
 from trainables.code import files_beside
+from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE
 from trainables.storage import AT_ONCE, MIRROR_FILE, Storage, Stored, cache_folder
 
 SYNCED_FILE = "SYNCED.json"
@@ -34,6 +36,7 @@ DATABASE, RESULT = "mlflow.db", "result.json"
 PUSH_SECONDS = 60.0  # Between two copies of the database while a sweep runs.
 HEX_DIGITS = 16
 
+DATASETS = "datasets/"
 OURS = {MIRROR_FILE, SYNCED_FILE, "lock", LEASE}
 OF_WORKERS = ("attempts/", "checkpoints/", "tuning/states/")
 BEING_WRITTEN = ("-wal", "-shm", "-journal", ".new", ".partial")
@@ -103,6 +106,7 @@ class Mirror:
                 and not _is_large(name)
                 and not self._has(name, stored)
             ]
+            self._forget_datasets(fresh, there)
             self._bring_all(fresh, there)
 
     def push(self, below: Iterable[str] = ("",)) -> None:
@@ -238,6 +242,21 @@ class Mirror:
         return (
             known is not None and known["there"] == _there(stored) and self._path(name).is_file()
         )
+
+    def _forget_datasets(self, fresh: Iterable[str], there: dict[str, Stored]) -> None:
+        """Remove datasets that are no longer there, and the images of those that were prepared anew."""
+        gone = [name for name in self._synced if name.startswith(DATASETS) and name not in there]
+        for name in gone:
+            if self._synced.pop(name)["here"] == self._here(name):
+                self._path(name).unlink(missing_ok=True)
+        for name in gone:
+            if name.endswith(f"/{DESCRIPTION_FILE}") and not self._path(name).exists():
+                shutil.rmtree(self._path(name).parent, ignore_errors=True)
+        for name in fresh:
+            if name.startswith(DATASETS) and name.endswith(f"/{DESCRIPTION_FILE}"):
+                images = f"{name.removesuffix(DESCRIPTION_FILE)}{DATA_FILE}"
+                if images not in there or not self._has(images, there[images]):
+                    self._path(images).unlink(missing_ok=True)
 
     def _bring_all(self, names: Iterable[str], there: dict[str, Stored]) -> None:
         def bring(name: str) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.datasets import prepare_dataset, told_as_input
+from orchestrator.datasets import SHOWN, prepare_dataset, told_as_input
 from orchestrator.errors import InputError, UnknownNameError
 from orchestrator.hardware import cpu_cores
 from orchestrator.home import Home
+from orchestrator.wording import in_short
+from trainables.data.contents import read_contents
 from trainables.data.datasets import all_datasets, known_datasets
 from trainables.data.errors import BadReleaseError
-from trainables.data.own.description import ImportedDataset, Said, read_description
+from trainables.data.own.description import ImportedDataset, read_description
+from trainables.data.own.said import Said, too_few
 from trainables.data.prepared import Prepared
 from trainables.data.readers import Readers
 
@@ -94,15 +97,18 @@ def _imported(
     for note in described.notes:
         say(f"{name}: {note}")
     before = _before(file, described.dataset, replace=replace)
+    if before and before.rules < described.dataset.rules:
+        preparing = preparing._replace(again=True)
     try:
         prepared, how_fast, described = _prepared(
             described, look, home, preparing=preparing, readers=readers, say=say
         )
+        _require_parts(described.dataset, prepared, home)
     except InputError as error:
         if before is None:
             _forget(name, home, parts=not isinstance(error.__cause__, BadReleaseError))
         raise
-    if before and _files_of(before) != _files_of(described.dataset):
+    if before and _is_another(before, described.dataset):
         _forget(name, home, but=f"{name}-{prepared.stored_side}")
     _write(file, described.dataset)
     home.push()
@@ -175,19 +181,40 @@ def _before(file: Path, fresh: ImportedDataset, *, replace: bool) -> ImportedDat
     """Return the dataset that has the name.
 
     Raises:
-        InputError: if it is of other files, and not to be replaced.
+        InputError: if it is of other files or has other classes, and is not to be replaced.
     """
     if not file.exists():
         return None
     with told_as_input():
         before = read_description(file)
-    if _files_of(before) != _files_of(fresh) and not replace:
+    wrong = ""
+    if _files_of(before) != _files_of(fresh):
+        wrong = f"is imported from {before.images} and {before.masks}"
+    elif before.class_list != fresh.class_list:
+        wrong = f"is imported with another class list ({in_short(before.classes, most=SHOWN)})"
+    if wrong and not replace:
         raise InputError(
-            f"`{fresh.name}` is imported from {before.images} and {before.masks}",
+            f"`{fresh.name}` {wrong}",
             hint=f"--replace takes its name, `hdsweep data remove {fresh.name}` removes it; or choose "
             "another name",
         )
     return before
+
+
+def _is_another(before: ImportedDataset, fresh: ImportedDataset) -> bool:
+    return _files_of(before) != _files_of(fresh) or before.class_list != fresh.class_list
+
+
+def _require_parts(dataset: ImportedDataset, prepared: Prepared, home: Home) -> None:
+    """Raise an InputError if bad files left too few images on either side of a split that was said."""
+    if not dataset.train:
+        return
+    contents = read_contents(home.datasets / f"{dataset.name}-{prepared.stored_side}")
+    if contents is None:
+        return
+    train = contents.official_split.count("train")
+    if wrong := too_few(train, prepared.images):
+        raise InputError(f"`{dataset.name}`: {wrong}, and {len(prepared.skipped)} were skipped")
 
 
 def _files_of(dataset: ImportedDataset) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import InputError
 from orchestrator.plan import Plan
-from orchestrator.specs import PlannedDataset
+from orchestrator.specs import TAKE_FEWER, PlannedDataset
 from orchestrator.wording import in_short
 from trainables.config import FineTuningConfig, LedmConfig
 from trainables.data.contents import Contents, read_contents
@@ -89,6 +89,7 @@ def require_parts(plan: Plan) -> None:
 def data_warnings(plan: Plan) -> Iterator[str]:
     """Yield what should be known of the data before it is trained on, a sentence each."""
     datasets = {each.name: each for each in plan.datasets}
+    yield from (f"{each.ref.name}: {each.doubt}" for each in plan.datasets if each.doubt)
     for source, target in dict.fromkeys((run.source, run.target) for run in plan.runs):
         if source is not None and target is not None:
             yield from _preprocessed(datasets[source], datasets[target])
@@ -127,8 +128,7 @@ def _parts(
     except ValueError as error:
         raise InputError(
             f"target `{data.ref.name}`: {error}",
-            hint="take fewer with --set fine_tuning.train_images and ledm.train_images, or have more "
-            "images to train on (`import --train` names those that may be)",
+            hint=TAKE_FEWER,
         ) from None
     used = len(split.train) + len(split.val) + len(split.test)
     return TargetParts(

@@ -40,6 +40,10 @@ READ_BY: Mapping[str, frozenset[str]] = {
 }
 
 GROUP_CHANNELS = 32  # The ADM normalises its channels in this many groups.
+TAKE_FEWER = (
+    "take fewer with --set fine_tuning.train_images and ledm.train_images, or have more images to train "
+    "on (`import --train` names those that may be)"
+)
 FEWEST_EVALUATED = 2  # Images of a target that must be left: one to validate, one to test.
 
 
@@ -63,6 +67,8 @@ class PlannedDataset:
     """What was done to its images before they were resized."""
     classes: tuple[str, ...] = ()
     """Names by label, the background first."""
+    doubt: str = ""
+    """Why what is prepared may not be what its files say, and what would settle it."""
 
     @property
     def shown(self) -> str:
@@ -232,6 +238,7 @@ def _planned(
         folder=folder_of(home, info, size) if home and found else None,
         preprocessing=(found and found.preprocessing) or info.preprocessing,
         classes=info.classes,
+        doubt=info.doubt,
     )
 
 
@@ -351,7 +358,8 @@ def _check_split(
         raise InputError(
             f"method `{method.name}` trains on {training.train_images} images of "
             f"`{data.ref.name}`, which leaves fewer than {FEWEST_EVALUATED} of its {data.images} "
-            "to validate and test"
+            "to validate and test",
+            hint=TAKE_FEWER,
         )
 
 

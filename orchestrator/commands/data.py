@@ -198,7 +198,8 @@ def import_(
     from orchestrator.own_datasets import Files, Preparing, import_dataset
     from trainables.config import Augmentation, Metric
     from trainables.data.own.coding import ENCODINGS
-    from trainables.data.own.description import Modality, Said
+    from trainables.data.own.description import Modality
+    from trainables.data.own.said import Said
 
     opened = open_home(home, adopt=adopt)
     said = Said(

@@ -1,5 +1,6 @@
 """`hdsweep data import` and `remove`: what is known afterwards, and what is left."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -10,12 +11,12 @@ from tests.command_line import hdsweep
 from tests.documents import document
 
 
-def write(root, levels=(0, 255), *, count=4, lines="a\nb\n"):
+def write(root, levels=(0, 255), *, count=4, lines="a\nb\n", shift=0):
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     for i in range(count):
         inside = np.zeros((16, 16), np.uint8)
-        inside[i : i + 6, 4:12] = 1
+        inside[i : i + 6, 4 + shift : 12] = 1
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3)).astype("u1")).save(
             root / f"images/{i}.png"
         )
@@ -81,6 +82,100 @@ def test_other_files_take_a_name_only_when_told(tmp_path):
     imported(other, home, "--replace")
     assert names(home)["mine"] != before
     imported(other, home)  # From the same files it goes on.
+
+
+def test_another_class_list_takes_a_name_only_when_told(tmp_path):
+    root, home = write(tmp_path / "set"), tmp_path / "home"
+    imported(root, home)
+    (root / "classes.txt").write_text("a\nlung\n")
+    _, err = imported(root, home, exit_code=2)
+    assert "`mine` is imported with another class list (a, b)" in err
+    assert "--replace" in err
+    imported(root, home, "--replace")
+    imported(root, home)
+
+
+def test_bad_files_that_leave_too_few_to_train_on_are_told_when_importing(tmp_path):
+    root, home = write(tmp_path / "set", count=6), tmp_path / "home"
+    (tmp_path / "train.txt").write_text("0\n1\n")
+    (root / "masks/1.png").write_text("text")
+    told = ("--train", tmp_path / "train.txt", "--skip-bad")
+    _, err = imported(root, home, *told, exit_code=2)
+    assert "1 of 5 images to train on, which leaves 4; at least 2 to train on" in err
+    assert "and 1 were skipped" in err
+    assert "mine" not in names(home)
+
+
+def test_what_was_imported_under_earlier_rules_is_told_of_until_it_is_imported_again(tmp_path):
+    root, home = write(tmp_path / "set"), tmp_path / "home"
+    imported(root, home)
+    before = names(home)
+    file = home / "datasets/mine.json"
+    described = json.loads(file.read_text())
+    del described["rules"]
+    file.write_text(json.dumps(described))
+    study = tmp_path / "study.toml"
+    study.write_text(
+        'title = "t"\nseeds = [0]\nmethods = ["scratch_adm"]\n[sources.mine]\ntargets = ["mine"]\n'
+        "[data]\nimage_size = 16\n[networks.adm]\nmultipliers = [1, 1]\nattention_rates = []\n"
+        "[fine_tuning]\ntrain_images = 2\n"
+    )
+    size = ("--image-size", 16)
+    calls = {
+        "list": ("data", "list", *size),
+        "verify": ("data", "verify", "mine", *size),
+        "plan": ("plan", study),
+    }
+
+    def told(name, *, doubted):
+        out, err = hdsweep(
+            *calls[name], home=home, exit_code=int(name == "verify" and doubted), COLUMNS="400"
+        )
+        return "imported under earlier rules" in out + err
+
+    assert names(home) == before  # It is known all the same.
+    assert all(told(name, doubted=True) for name in calls)
+    _, err = imported(root, home)
+    assert "images/s" in err  # Read again, not taken as it was.
+    assert names(home) == before
+    assert not any(told(name, doubted=False) for name in calls)
+
+
+def test_a_home_in_an_object_store_forgets_and_replaces_too(tmp_path, bucket):
+    home, root = bucket("group/home"), write(tmp_path / "set")
+    size = ("--image-size", 16, "--workers", 1)
+
+    def call(machine, *arguments, exit_code=0):
+        cache = {"HDSWEEP_CACHE": str(tmp_path / machine)}
+        return hdsweep(*arguments, "--home", home, exit_code=exit_code, **cache)
+
+    def importing(root, *options, machine="one", exit_code=0):
+        places = ("--images", root / "images", "--masks", root / "masks")
+        told = (*places, "--classes", root / "classes.txt", *size, *options)
+        return call(machine, "data", "import", "mine", *told, exit_code=exit_code)
+
+    def seen(machine):
+        out, _ = call(machine, "data", "list", "--image-size", 16, "--json")
+        return {each["name"]: each["fingerprint"] for each in document(out)["datasets"]}
+
+    def looked_into(machine):
+        out, _ = call(machine, "data", "verify", "mine", "--image-size", 16, "--json")
+        return document(out)["dataset"]["fingerprint"]
+
+    importing(root)
+    first = seen("one")["mine"]
+    assert seen("two")["mine"] == looked_into("two") == first
+    other = write(tmp_path / "other", shift=1)  # As large, so that no size tells.
+    _, err = importing(other, exit_code=2)
+    assert "--replace" in err
+    importing(other, "--replace")
+    second = seen("one")["mine"]
+    assert second != first
+    assert looked_into("two") == looked_into("three") == looked_into("one") == second
+    call("two", "data", "remove", "mine")
+    assert not {"mine"} & {*seen("one"), *seen("two"), *seen("four")}
+    _, err = call("one", "data", "remove", "mine", exit_code=2)
+    assert "unknown dataset `mine`" in err
 
 
 def test_a_class_without_pixels_is_said_aloud_and_has_to_be_allowed(tmp_path):

@@ -333,7 +333,15 @@ def test_class_names_may_have_spaces_and_colours_commas(tmp_path):
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [("nobody\n", "no image has the id nobody"), ("", "names 0 of 6 images")],
+    [
+        ("nobody\n", "no image has the id nobody"),
+        ("", "names 0 of 6 images"),
+        ("00\n", "1 of 6 images to train on, which leaves 5; at least 2 to train on"),
+        (
+            "00\n01\n02\n03\n04\n",
+            "5 of 6 images to train on, which leaves 1; .* one each to validate",
+        ),
+    ],
 )
 def test_id_lists_that_cannot_be_used_say_why(tmp_path, ids, message):
     write_set(tmp_path, "ids")
@@ -345,6 +353,7 @@ def test_id_lists_that_cannot_be_used_say_why(tmp_path, ids, message):
 def test_folders_that_do_not_belong_together_are_refused(tmp_path):
     write_set(tmp_path, "ids")
     (tmp_path / "elsewhere").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "elsewhere/another.png")
     with pytest.raises(DatasetError, match="elsewhere: no mask has the name of an image in"):
         describe("mine", tmp_path / "images", tmp_path / "elsewhere", tmp_path / "classes.txt")
 

@@ -1,12 +1,14 @@
 """Forms of TIFF, BMP and NumPy that decoders read as something else: what they show, or refused."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.errors import DatasetError
+from tests.trainables.test_data_own_masks import chunk, few_bits
+from trainables.data.errors import BadImageError, DatasetError
 from trainables.data.images import OWN_FORMATS, decode, read_colour, read_grey, require_one_turn
 from trainables.data.info import Entry
 from trainables.data.own.describe import describe
@@ -204,3 +206,88 @@ def test_a_mask_of_the_shape_to_be_seen_fits_a_turned_image_of_any_format(tmp_pa
     require_one_turn(entries["seen"])
     with pytest.raises(DatasetError, match="turned by its EXIF orientation"):
         require_one_turn(entries["stored"])
+
+
+def fits(root, bits, values, clear):
+    """Write a grey PNG of few bits with a transparent level as image and as mask."""
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+        few_bits(root / name / "0.png", values, bits, clear)
+    (root / "classes.txt").write_text("a\nb")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_the_transparent_level_of_an_image_of_few_bits_is_the_one_that_is_stored(tmp_path, bits):
+    fits(tmp_path, bits, SQUARE * (2**bits - 1), 2**bits - 1)
+    with pytest.raises(BadImageError, match="has transparent pixels"):
+        read_colour(tmp_path / "images/0.png")
+    if bits > 1:
+        few_bits(tmp_path / "images/1.png", SQUARE * (2**bits - 1), bits, 1)
+        assert set(np.unique(read_colour(tmp_path / "images/1.png"))) == {0, 255}
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("clear", [0, 1])
+def test_the_transparent_level_of_a_mask_of_few_bits_has_to_be_said(tmp_path, bits, clear):
+    root = tmp_path / "set"
+    fits(root, bits, SQUARE, clear)
+    Image.new("RGB", (SIDE, SIDE)).save(root / "images/0.png")
+    places = (root / "images", root / "masks", root / "classes.txt")
+    with pytest.raises(DatasetError, match=r"0\.png: has transparent pixels, .*--transparent"):
+        describe("mine", *places)
+    dataset = describe("mine", *places, transparent="ab"[clear])
+    (entry,) = dataset.info().find(None).entries
+    np.testing.assert_array_equal(read_pair(dataset, entry)[1], SQUARE)
+
+
+def short_palette():
+    """Return a PNG with the indices 0 and 1 and a palette of one colour, as some programs crop it."""
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 3, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in SQUARE)
+    parts = (
+        (b"IHDR", header),
+        (b"PLTE", bytes(3)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("lines", ["a\nb", "a 0 0 0\nb 255 0 0"])
+def test_an_index_without_a_colour_says_so(tmp_path, lines):
+    with pytest.raises(DatasetError, match="index 1, and its palette has no colour for it; save"):
+        labels_of(tmp_path, short_palette(), "png", lines)
+
+
+def test_an_index_without_a_colour_is_a_class_where_the_index_was_asked_for(tmp_path):
+    labels_HW = labels_of(tmp_path, short_palette(), "png", encoding="palette")
+    np.testing.assert_array_equal(labels_HW, SQUARE)
+
+
+@pytest.mark.parametrize("chunks", [b"zTXt", b"iCCP"])
+def test_a_small_file_that_unpacks_to_much_is_refused(tmp_path, chunks):
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
+    bomb = b"x\0\0" + zlib.compress(bytes(100_000_000))
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in SQUARE))
+    parts = ((b"IHDR", header), (chunks, bomb), (b"IDAT", rows), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    with pytest.raises(DatasetError, match="too large"):
+        labels_of(tmp_path, content, "png")
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 1, 0, 0, 0, 0)
+    (tmp_path / "huge.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(BadImageError, match="more than the 50,000,000 pixels"):
+        open_mask(tmp_path / "huge.png")
+
+
+def test_an_array_beside_a_turned_image_says_what_is_not_known(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 3
+    Image.fromarray(np.kron(SQUARE, np.ones((1, 2), np.uint8))).save(tmp_path / "0.png", exif=exif)
+    np.save(tmp_path / "0.npy", np.kron(SQUARE, np.ones((1, 2), np.uint8)))
+    entry = Entry(id="0", image=tmp_path / "0.png", masks=(tmp_path / "0.npy",))
+    with pytest.raises(
+        BadImageError, match=r"orientation \(3\).*0\.npy .*as the image is stored or seen"
+    ):
+        require_one_turn(entry)

@@ -1,13 +1,18 @@
 """Forms in which people have masks, each with the labels that it means, or why it is refused."""
 
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.unprivileged import unprivileged
 from trainables.data.errors import BadImageError, DatasetError, DatasetLayoutError
 from trainables.data.info import IGNORED
-from trainables.data.own.describe import FIRST, Said, describe, look_at
+from trainables.data.own.describe import FIRST, describe, look_at
 from trainables.data.own.reading import read_pair
+from trainables.data.own.said import Said
 
 SIDE = 8
 SQUARE = np.zeros((SIDE, SIDE), np.uint8)
@@ -369,6 +374,92 @@ def test_masks_of_parts_are_painted_in_the_order_of_the_class_list(tmp_path):
     dataset, pairs, _ = paired(tmp_path, masks="masks/{id}_{class}.png", lines=lines)
     assert len(pairs["1_l"]) == 2
     np.testing.assert_array_equal(labels_of(dataset)[0], 1 + SQUARE)
+
+
+def pairs(root, images=("0",), masks=("0",)):
+    for folder, names in (("images", images), ("masks", masks)):
+        (root / folder).mkdir(parents=True)
+        for i, name in enumerate(names):
+            image = (
+                Image.new("RGB", (SIDE, SIDE), (i, 0, 0)) if folder == "images" else grey(0, 255)
+            )
+            image.save(root / folder / f"{name}.png")
+    (root / "classes.txt").write_text("a\nb")
+
+
+HUEFT = [unicodedata.normalize(form, "hüft") for form in ("NFC", "NFD")]
+
+
+def test_names_of_letters_that_are_composed_or_not_are_the_same(tmp_path):
+    pairs(tmp_path / "one", HUEFT[:1], HUEFT[1:])
+    assert looked_at(tmp_path / "one").dataset.expected == 1
+    pairs(tmp_path / "both", HUEFT, HUEFT[1:])
+    with pytest.raises(DatasetError, match="is another file than .*, and only one can be"):
+        looked_at(tmp_path / "both")
+
+
+def test_names_that_differ_in_capital_letters_only_are_two_names_and_this_is_said(tmp_path):
+    pairs(tmp_path / "two", ("Aa", "aa"), ("Aa", "aa"))
+    assert looked_at(tmp_path / "two").dataset.expected == 2
+    pairs(tmp_path / "none", ("IMG_1",), ("img_1",))
+    with pytest.raises(DatasetError, match=r"IMG_1\.png and img_1\.png differ in capital letters"):
+        looked_at(tmp_path / "none")
+
+
+@pytest.mark.parametrize("empty", ["images", "masks"])
+def test_an_empty_folder_is_said_to_be_empty(tmp_path, empty):
+    pairs(tmp_path)
+    (tmp_path / empty / "0.png").unlink()
+    with pytest.raises(DatasetError, match=rf"{empty}: holds no file; \.png"):
+        looked_at(tmp_path)
+
+
+def test_links_that_lead_round_in_circles_and_pipes_are_no_files(tmp_path):
+    pairs(tmp_path, ("0", "1"), ("0", "1"))
+    (tmp_path / "masks/round").symlink_to(tmp_path / "masks")
+    (tmp_path / "images/up").symlink_to("..")
+    (tmp_path / "masks/1.png").unlink()
+    os.mkfifo(tmp_path / "masks/1.png")  # Opened, it would wait for ever.
+    for name in ("._0.png", ".DS_Store", "Thumbs.db"):
+        (tmp_path / "images" / name).write_bytes(b"no image")
+    found = looked_at(tmp_path).found
+    assert [entry.id for entry in found.entries] == ["0"]
+    assert found.problems == (f"{tmp_path}/images/1.png: has no mask",)
+
+
+def test_folders_that_cannot_be_looked_into_are_named(tmp_path):
+    pairs(tmp_path)
+    (tmp_path / "images/more").mkdir(mode=0)
+    with (
+        unprivileged(),
+        pytest.raises(DatasetError, match="images/more: cannot be read: Permission"),
+    ):
+        looked_at(tmp_path)
+
+
+def test_ids_may_have_any_characters_in_them_and_in_lists_of_them(tmp_path):
+    ids = ("a b", "a,b", 'a"b', "a'b", "#x", "ä{id}", "a*b", "a%20b", "a;b")
+    pairs(tmp_path, ids, ids)
+    (tmp_path / "train.txt").write_text("# a comment\n#x\na,b\n a b \n")
+    said = Said(tmp_path / "classes.txt", train=tmp_path / "train.txt")
+    places = (tmp_path / "images", tmp_path / "masks", said)
+    found = look_at("mine", *places, every=False, unpack_beside=tmp_path / "unpacked")
+    assert found.dataset.train == ("#x", "a b", "a,b")
+    assert {entry.id for entry in found.found.entries} == set(ids)
+
+
+@pytest.mark.parametrize("order", ["a 0 0 0\nb 255 255 255", "a 255 255 255\nb 0 0 0"])
+@pytest.mark.parametrize("form", ["jpg", "png"])
+def test_jpeg_masks_heed_listed_black_and_white_as_png_masks_do(tmp_path, order, form):
+    large = np.kron(SQUARE, np.ones((8, 8), np.uint8))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for i, kind in enumerate(("jpg", form)):
+        Image.new("L", (64, 64)).save(tmp_path / f"images/{i}.png")
+        Image.fromarray(255 * large).save(tmp_path / f"masks/{i}.{kind}")
+    (tmp_path / "classes.txt").write_text(order)
+    for labels_HW in labels_of(looked_at(tmp_path).dataset):
+        np.testing.assert_array_equal(labels_HW, 1 - large if order.startswith("a 255") else large)
 
 
 def test_two_masks_of_one_image_are_refused_with_both_names(tmp_path):

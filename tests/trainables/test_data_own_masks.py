@@ -20,9 +20,10 @@ from PIL import Image
 from trainables.data.errors import DatasetError
 from trainables.data.info import IGNORED
 from trainables.data.own import describe as describing
-from trainables.data.own.describe import Said, look_at
+from trainables.data.own.describe import look_at
 from trainables.data.own.masks import open_mask
-from trainables.data.own.reading import read_labels
+from trainables.data.own.reading import read_pair
+from trainables.data.own.said import Said
 
 COLOURS = [
     (0, 0, 0),
@@ -49,6 +50,8 @@ class Case:
     """Masks that are looked at before the others are held against them."""
     said: dict = field(default_factory=dict)
     lines: list = field(default_factory=list)
+    pattern: str = ""
+    """Of the masks, if they have one."""
 
     def with_colours(self):
         self.lines = [
@@ -71,8 +74,8 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def few_bits(path, values, bits):
-    """Write a grey PNG of 1, 2 or 4 bits, which Pillow does not."""
+def few_bits(path, values, bits, clear=None):
+    """Write a grey PNG of 1, 2 or 4 bits, perhaps with a transparent level, which Pillow does not."""
     height, width = values.shape
     rows = b""
     for row in values:
@@ -80,8 +83,22 @@ def few_bits(path, values, bits):
         text += "0" * (-len(text) % 8)
         rows += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
     header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    transparent = b"" if clear is None else chunk(b"tRNS", struct.pack(">H", clear))
+    content = chunk(b"IHDR", header) + transparent + chunk(b"IDAT", zlib.compress(rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b""))
+
+
+def interlaced(path, values):
+    """Write an 8-bit grey PNG in the seven passes of Adam7, which Pillow does not."""
+    height, width = values.shape
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    rows = b""
+    for left, top, across, down in [*passes, (0, 1, 1, 2)]:
+        part = values[top::down, left::across]
+        rows += b"".join(b"\0" + row.tobytes() for row in part if row.size)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 1)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b""))
 
 
 def lossless(image, stem, form):
@@ -244,6 +261,112 @@ def transparent_background(case, labels, stem, form):
     case.said["transparent"] = "a"
 
 
+def ids_interlaced(case, labels, stem, form):
+    interlaced(stem.with_suffix(".png"), labels)
+
+
+def ids_compressed(how):
+    def write(case, labels, stem, form):
+        Image.fromarray(labels).save(stem.with_suffix(".tif"), compression=how)
+
+    return write
+
+
+def palette_of_few_bits(bits):
+    def write(case, labels, stem, form):
+        if labels.max() >= 2**bits:
+            raise Unwritable
+        image = Image.fromarray(labels, mode="P")
+        image.putpalette([c for each in case.colours[: 2**bits] for c in each])
+        image.save(stem.with_suffix(".png"), bits=bits)
+
+    return write
+
+
+def transparent_index(case, labels, stem, form):
+    """The background is the transparent index, whatever colour lies there."""
+    case.with_colours()
+    case.said["transparent"] = "a"
+    index = np.arange(256, dtype=np.uint8)
+    index[0] = case.classes
+    image = Image.fromarray(index[labels], mode="P")
+    colours = [*case.colours[: case.classes], (9, 9, 99), *[(0, 0, 0)] * 250]
+    colours[IGNORED:] = [VOID]
+    image.putpalette([c for each in colours for c in each])
+    image.save(stem.with_suffix(f".{form}"), transparency=case.classes)
+
+
+def transparent_garbage(mode):
+    """The background is transparent, and of any colour."""
+
+    def write(case, labels, stem, form):
+        case.said["transparent"] = "a"
+        under = np.arange(labels.size, dtype=np.uint8).reshape(labels.shape) * 7
+        alpha = np.where(labels == 0, 0, 255).astype(np.uint8)
+        if mode == "LA":
+            shown = np.where(labels == 0, under, labels)
+        else:
+            case.with_colours()
+            shown = np.where((labels == 0)[..., None], under[..., None], case.rgb(labels))
+        lossless(Image.fromarray(np.dstack([shown, alpha]).astype(np.uint8)), stem, form)
+
+    return write
+
+
+def transparent_level(bits):
+    def write(case, labels, stem, form):
+        if case.classes >= 2**bits or case.has_ignored():
+            raise Unwritable
+        case.said["transparent"] = "a"
+        clear = 2**bits - 1
+        few_bits(stem.with_suffix(".png"), np.where(labels == 0, clear, labels), bits, clear)
+
+    return write
+
+
+def listed_jpeg(case, labels, stem, form):
+    """Black and white, in the order of the class list."""
+    if case.classes > 2 or case.has_ignored():
+        raise Unwritable
+    white_first = case.order[0] % 2
+    case.colours[:2] = [(255,) * 3, (0,) * 3] if white_first else [(0,) * 3, (255,) * 3]
+    case.with_colours()
+    levels = np.kron((labels ^ white_first) * 255, np.ones((8, 8), np.uint8))
+    Image.fromarray(levels.astype(np.uint8)).save(stem.with_suffix(".jpg"), quality=95)
+
+
+def one_per_class(case, labels, stem, form):
+    if case.has_ignored():
+        raise Unwritable
+    case.pattern = "{id}_{class}." + form
+    for label in range(1, case.classes):
+        inside = ((labels == label) * 255).astype(np.uint8)
+        path = stem.with_name(f"{stem.name}_{'abcdefg'[label]}")
+        lossless(Image.fromarray(inside), path, form)
+
+
+def one_per_instance(case, labels, stem, form):
+    """Each row of the foreground is an instance."""
+    if case.classes > 2 or case.has_ignored():
+        raise Unwritable
+    case.pattern = "{id}/*." + form
+    stem.mkdir()
+    for row in range(len(labels)):
+        inside = np.zeros_like(labels)
+        inside[row] = labels[row] * 255
+        lossless(Image.fromarray(inside), stem / str(row), form)
+
+
+def array_in_columns(case, labels, stem, form):
+    np.save(stem.with_suffix(".npy"), np.asfortranarray(labels.astype(">i4")))
+
+
+def array_of_truth(case, labels, stem, form):
+    if case.classes > 2 or case.has_ignored():
+        raise Unwritable
+    np.save(stem.with_suffix(".npy"), labels > 0)
+
+
 class Unwritable(Exception):
     """A label map has no such form."""
 
@@ -271,6 +394,17 @@ WRITERS = [
     *((numbered, form) for form in IMAGES),
     *((array(dtype), "npy") for dtype in (np.uint8, np.int16, np.int64)),
     *((transparent_background, form) for form in ("png", "webp")),
+    (ids_interlaced, "png"),
+    *((ids_compressed(how), "tif") for how in ("tiff_lzw", "tiff_deflate", "packbits")),
+    *((palette_of_few_bits(bits), "png") for bits in (1, 2, 4)),
+    (transparent_index, "png"),
+    *((transparent_garbage(mode), form) for mode in ("LA", "RGBA") for form in ("png", "tif")),
+    *((transparent_level(bits), "png") for bits in (2, 4)),
+    (listed_jpeg, "jpg"),
+    *((one_per_class, form) for form in IMAGES),
+    *((one_per_instance, form) for form in ("png", "bmp", "tif", "webp")),
+    (array_in_columns, "npy"),
+    (array_of_truth, "npy"),
 ]
 NAMES = [f"{write.__name__} {write.__qualname__.split('.')[0]} {form}" for write, form in WRITERS]
 
@@ -292,22 +426,33 @@ def cases(draw):
     return Case(labels, classes, colours, list(order), first=draw(st.sampled_from([1, 64])))
 
 
-def read_back(case, write, form, folder):
-    """Write the label maps, say what there is to say, and return what is read."""
+def read_back(case, writers, folder):
+    """Write the label maps, by turns if there are several writers, and return what is read."""
     (folder / "images").mkdir()
     (folder / "masks").mkdir()
     case.lines = list("abcdefg"[: case.classes])
     for i, labels in enumerate(case.labels):
+        write, form = writers[i % len(writers)]
         write(case, labels, folder / f"masks/{i}", form)
-        Image.new("RGB", labels.shape[::-1]).save(folder / f"images/{i}.png")
+        scale = 8 if form == "jpg" else 1
+        height, width = labels.shape
+        Image.new("RGB", (scale * width, scale * height)).save(folder / f"images/{i}.png")
     (folder / "classes.txt").write_text("\n".join(case.lines[: case.classes]))
     said = Said(folder / "classes.txt", **case.said)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(describing, "FIRST", case.first)
         patch.setattr(describing, "FEWEST", case.first)
-        places = (folder / "images", folder / "masks", said)
-        dataset = look_at("mine", *places, every=False, unpack_beside=folder / "u").dataset
-    return [read_labels(dataset, path) for path in sorted((folder / "masks").iterdir())]
+        places = (folder / "images", folder / "masks" / case.pattern, said)
+        found = look_at("mine", *places, every=False, unpack_beside=folder / "u")
+    entries = found.info().find(folder).entries
+    assert [entry.id for entry in entries] == [str(i) for i in range(len(case.labels))]
+    return [read_pair(found.dataset, entry)[1] for entry in entries]
+
+
+def assert_exact(case, found):
+    for labels, read in zip(case.labels, found, strict=True):
+        expected = labels if read.shape == labels.shape else np.kron(labels, np.ones((8, 8)))
+        np.testing.assert_array_equal(read, expected)
 
 
 @pytest.mark.parametrize(("write", "form"), WRITERS, ids=NAMES)
@@ -321,10 +466,46 @@ def read_back(case, write, form, folder):
 @given(case=cases())
 def test_a_label_map_comes_back_exactly_or_is_refused(write, form, case):
     with suppress(Unwritable, DatasetError), tempfile.TemporaryDirectory() as folder:
-        found = read_back(case, write, form, Path(folder))
-        for labels, read in zip(case.labels, found, strict=True):
-            expected = labels if read.shape == labels.shape else np.kron(labels, np.ones((8, 8)))
-            np.testing.assert_array_equal(read, expected)
+        assert_exact(case, read_back(case, [(write, form)], Path(folder)))
+
+
+OF_COLOURS = (
+    coloured,
+    coloured_opaque,
+    coloured_palette,
+    transparent_background,
+    transparent_index,
+)
+TOGETHER = st.sampled_from(
+    [
+        [each for each in WRITERS if each[0] in OF_COLOURS],
+        [
+            each
+            for each in WRITERS
+            if each[0] not in (*OF_COLOURS, coloured_greys, numbered, listed_jpeg)
+            and not each[0].__qualname__.startswith(("one_per", "transparent_garbage"))
+        ],
+    ]
+)
+"""Writers of which a class list suits all."""
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    case=cases(),
+    writers=TOGETHER.flatmap(lambda all: st.lists(st.sampled_from(all), min_size=2, max_size=4)),
+)
+def test_a_dataset_of_masks_in_several_forms_comes_back_exactly_or_is_refused(writers, case):
+    """Each file is right by itself; what one says about another must not change it."""
+    with suppress(Unwritable, DatasetError), tempfile.TemporaryDirectory() as folder:
+        found = read_back(case, writers, Path(folder))
+        assert_exact(case, found)
 
 
 WHOLE = [
@@ -341,14 +522,17 @@ IN_TWO_WAYS = {
     "binary_quantized gif",
 }
 """Writers whose files say too little; all others are read."""
+OF_TWO = (
+    *("binary", "white_is_zero", "ids_of_few_bits", "palette_of_few_bits"),
+    *("transparent_level", "listed_jpeg", "one_per_instance", "array_of_truth"),
+)
+"""Writers of two classes, or of few bits."""
 
 
 @pytest.mark.parametrize(("write", "form"), WRITERS, ids=NAMES)
 def test_what_is_certain_is_read(write, form, tmp_path):
     name = f"{write.__name__} {form}"
-    two = name.startswith(("binary", "white_is_zero")) or write.__qualname__.startswith(
-        "ids_of_few_bits"
-    )
+    two = name.startswith(OF_TWO) or write.__qualname__.startswith(OF_TWO)
     case = Case(
         TWO if two else WHOLE,
         2 if two else 3,
@@ -359,9 +543,9 @@ def test_what_is_certain_is_read(write, form, tmp_path):
         case.order = [1, 2, 0, 3, 4, 5, 6]
     if name in IN_TWO_WAYS:
         with pytest.raises(DatasetError, match="--encoding|colour in the class list"):
-            read_back(case, write, form, tmp_path)
+            read_back(case, [(write, form)], tmp_path)
         return
-    for labels, read in zip(case.labels, read_back(case, write, form, tmp_path), strict=True):
+    for labels, read in zip(case.labels, read_back(case, [(write, form)], tmp_path), strict=True):
         np.testing.assert_array_equal(read[:: len(read) // 3, :: len(read) // 3], labels)
 
 

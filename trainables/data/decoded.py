@@ -8,6 +8,8 @@ from PIL import Image
 
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLES = 258, 262, 339
 TIFF_WHITE_IS_ZERO, TIFF_SIGNED = 0, 2
+STEPS = {"1": 255, "L;2": 85, "L;4": 17}
+"""Between the levels that Pillow shows of files with fewer than 8 bits, by how they store them."""
 BMP_OLD_HEADER = 12  # Bytes; all others have the bits of a pixel further behind.
 
 
@@ -26,6 +28,19 @@ class Decoded(NamedTuple):
     def inverted(self) -> bool:
         """Whether it is a TIFF that stores white as 0."""
         return self.tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO
+
+    @property
+    def step(self) -> int:
+        """Between the grey levels that are shown of neighbours that are stored."""
+        return STEPS.get("1" if self.image.mode == "1" else self.raw_mode.rstrip("IR"), 1)
+
+    @property
+    def clear(self) -> object:
+        """The transparent level of a grey image, as it is shown, which Pillow has as it is stored."""
+        clear = self.image.info.get("transparency")
+        if self.image.mode == "1" and isinstance(clear, int):
+            return 255 * bool(clear)
+        return clear * self.step if isinstance(clear, int) and self.image.mode == "L" else clear
 
     def all_of(self, tag: int) -> tuple[object, ...]:
         """Return the values of a tag that has one for each channel."""

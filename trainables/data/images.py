@@ -110,9 +110,10 @@ def _decode_levels(path: Path, formats: tuple[str, ...]) -> Image.Image:
         raise BadImageError(
             f"{path}: has levels below 0 of 8 bits, which are not read; save it as PNG"
         )
-    if decoded.image.mode == "LAB":
-        return decoded.image.convert("RGB")
-    return decoded.image
+    image = decoded.image
+    if decoded.step > 1 and decoded.clear is not None:
+        image.info["transparency"] = decoded.clear
+    return image.convert("RGB") if image.mode == "LAB" else image
 
 
 def _require_opaque(path: Path, image: Image.Image) -> None:
@@ -172,9 +173,14 @@ def require_one_turn(entry: Entry) -> None:
             continue
         turned, other = (entry.image, mask) if how != UPRIGHT else (mask, entry.image)
         raise BadImageError(
-            f"{turned}: turned by its EXIF orientation ({max(how, its)}), but {other} is not so; save it "
-            "as it is to be seen, without an orientation"
+            f"{turned}: turned by its EXIF orientation ({max(how, its)}), but {other} is not so{_lying(other)}; "
+            "save it as it is to be seen, without an orientation, once you know that the other lies so too"
         )
+
+
+def _lying(path: Path) -> str:
+    array = path.suffix.lower() == ".npy"
+    return ", since an array has none: it may lie as the image is stored or seen" if array else ""
 
 
 def _may_be_turned(path: Path) -> bool:

@@ -109,6 +109,8 @@ class DatasetInfo:
     """Raised when `read` or `generate` gives other pixels, so that old files are made again."""
     sources: tuple[Path, ...] = ()
     """Folders and archives that it is read from unless others are named: where it was imported."""
+    doubt: str = ""
+    """Why what is prepared may not be what its files say, and what would settle it."""
     find: Find | None = None
     """Locates the release's files under a folder; None if it is made by a program. Raises
     DatasetLayoutError where a folder is missing; single files that stand alone are problems."""

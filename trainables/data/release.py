@@ -8,6 +8,7 @@ files are the same to the last byte.
 import filecmp
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -205,16 +206,38 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield folders with their file names, down to `DEPTH`; links are followed that far only."""
     if not root.is_dir():
         raise DatasetLayoutError(f"{root}: no such folder")
-    for folder, below, names in os.walk(root, followlinks=True):
+    for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
         path = Path(folder)
         if len(path.relative_to(root).parts) >= DEPTH:
             below.clear()
+        # A link to a folder that it lies in leads round in circles.
+        below[:] = [name for name in below if not _leads_back(path / name)]
         # macOS archives carry a `__MACOSX` shadow with the same file names.
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         # And on other disks it leaves `._x.png` beside `x.png`.
-        visible = [name for name in names if not name.startswith(".")]
+        visible = [name for name in names if not name.startswith(".") and _is_file(path / name)]
         _require_utf8(path, visible)
         yield path, visible
+
+
+def _refuse(error: OSError) -> None:
+    """Raise a DatasetLayoutError for a folder that cannot be looked into: what is there is not known."""
+    raise DatasetLayoutError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _leads_back(folder: Path) -> bool:
+    if not folder.is_symlink():
+        return False
+    above = os.path.realpath(folder.parent)
+    return f"{above}{os.sep}".startswith(f"{os.path.realpath(folder).rstrip(os.sep)}{os.sep}")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file, or a link that leads nowhere, which reading names; no pipe or device."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True
 
 
 def _require_utf8(folder: Path, names: Sequence[str]) -> None:

@@ -238,6 +238,8 @@ def _problems(
     unlabelled: tuple[str, ...],
     duplicates: Sequence[Duplicate],
 ) -> Iterator[str]:
+    if info.doubt:
+        yield info.doubt
     if prepared.images != info.expected and not prepared.generated:
         yield f"{prepared.images} images instead of {info.expected}"
     if prepared.skipped:

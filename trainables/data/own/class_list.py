@@ -1,6 +1,7 @@
 """The class list of a dataset of one's own: names, and by what masks say each class."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,8 +76,11 @@ def _require_order(path: Path, names: list[str], *, with_ids: bool) -> None:
     raise DatasetError(f"{path}: has numbers after the names, as in `{names[-1]}`; {FORMS}")
 
 
-def lines_of(path: Path) -> list[str]:
+def lines_of(path: Path, *, known: Collection[str] = ()) -> list[str]:
     """Return the lines of a text file without comments and empty ones.
+
+    Args:
+        known: lines that are no comments though they begin like one.
 
     Raises:
         DatasetError: if it cannot be read.
@@ -88,7 +92,7 @@ def lines_of(path: Path) -> list[str]:
     except OSError as error:
         raise DatasetError(f"{path}: not a readable text file: {error}") from error
     stripped = (line.strip() for line in text.splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
+    return [line for line in stripped if line in known or (line and not line.startswith("#"))]
 
 
 def _number(path: Path, row: str, digits: str, largest: int, what: str) -> int:

@@ -41,6 +41,7 @@ TRANSPARENT = (
     "save masks without transparency"
 )
 HALF_TRANSPARENT = "has half-transparent pixels, which are of no class; save masks without"
+NOT_IN_PALETTE = "its palette has no colour for it; save it with the whole palette"
 SETTLE = "--encoding palette takes the index, colours in the class list what is shown"
 NOT_BLACK_AND_WHITE = "is not black and white, the only masks that lossy files can hold"
 
@@ -91,6 +92,15 @@ class Meaning(NamedTuple):
     def two(self) -> bool:
         """Whether there are two classes only."""
         return len(self.classes.names) == 2
+
+    @property
+    def white(self) -> int | None:
+        """Label of white where black is the other class; None if these are not the two classes."""
+        listed: Sequence[int | Colour] = self.classes.colours or self.classes.ids
+        if not self.two or not listed:
+            return 1 if self.two else None
+        ends = (BLACK, WHITE) if self.classes.colours else (0, 255)
+        return listed.index(ends[1]) if set(listed) == set(ends) else None
 
 
 def shown_level(cell: Cell) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,19 +20,29 @@ from trainables.data.errors import (
     DatasetLayoutError,
 )
 from trainables.data.images import JPEG_START, OWN_FORMATS, read_grey
-from trainables.data.info import IGNORED, DatasetInfo, Found
-from trainables.data.own.class_list import ClassList, Colour, lines_of, read_classes
-from trainables.data.own.coding import MEANS, Encoding, Look, Meaning, Told
+from trainables.data.info import DatasetInfo, Found
+from trainables.data.own.class_list import read_classes
+from trainables.data.own.coding import MEANS, Look, Meaning, Told
 from trainables.data.own.description import (
+    RULES,
     ImportedDataset,
-    Said,
     split_archive,
     with_split,
 )
 from trainables.data.own.masks import open_mask
-from trainables.data.own.pairing import MASKS, SUFFIXES, Places, pair, plain, split_pattern
+from trainables.data.own.pairing import (
+    IMAGES,
+    LOSSY,
+    MASKS,
+    SUFFIXES,
+    Places,
+    pair,
+    split_pattern,
+)
 from trainables.data.own.reading import mask_meaning
+from trainables.data.own.said import Said, ignored, require_agreement, train_ids, transparent
 from trainables.data.own.telling import tell
+from trainables.data.release import walk
 from trainables.data.sources import opened_root, told_where
 
 READERS = 4  # Threads; decoding releases the interpreter.
@@ -40,6 +51,7 @@ FEWEST, FIRST = (
     64,
 )  # Masks from which it is told how all are coded: one of `SHARE`, within these.
 SHARE = 32
+MOST_COMPARED = 200  # Files that stand alone.
 DEPTHS = (8, 10, 12, 14, 16)  # Bits of the converters that fill files of 16 bits.
 NAME = r"[a-z][a-z0-9_]*"
 MOST_BETWEEN = (
@@ -120,17 +132,18 @@ def look_at(
         classes=listed.names,
         colours=listed.colours,
         ids=listed.ids,
-        ignore=tuple(_ignored(text, listed) for text in said.ignore),
-        transparent=_transparent(said.transparent, listed),
+        ignore=tuple(ignored(text, listed) for text in said.ignore),
+        transparent=transparent(said.transparent, listed),
         encoding=said.encoding or "ids",
         metric=said.metric or ("jaccard" if len(listed.names) == 2 else "miou_ledm"),
         augmentation=said.augmentation,
         modality=said.modality,
         any_mask_size=said.any_mask_size,
+        rules=RULES,
         expected=0,
     )
     if said.encoding:
-        _require_agreement(said.encoding, blank, said.classes)
+        require_agreement(said.encoding, blank, said.classes)
     with _opened(blank, unpack_beside) as places:
         pairs = _paired(places)
         told, notes = _told(blank, pairs, said, every=every)
@@ -140,7 +153,7 @@ def look_at(
         update={
             "encoding": told.encoding if told else said.encoding,
             "told": told,
-            "train": _train_ids(said.train, known) if said.train else (),
+            "train": train_ids(said.train, known) if said.train else (),
             "expected": len(pairs.entries),
             "white": white,
         }
@@ -175,6 +188,7 @@ def _paired(places: Places) -> Found:
         unread = [each for each in pairs.problems if " is not read" in each]
         if unread:
             raise BadReleaseError(f"{places.images} and {places.masks}", unread)
+        _require_files(places, pairs)
     if pairs.lost and not (places.images_named or places.masks_named):
         _point_up(places, pairs)
     if not pairs.entries:
@@ -182,8 +196,28 @@ def _paired(places: Places) -> Found:
         how = f"like {places.masks_named}" if places.masks_named else f"({suffixes})"
         raise DatasetLayoutError(
             f"{places.masks}: no mask has the name of an image in {places.images} {how}"
+            f"{_but_for_case(pairs)}"
         )
     return pairs
+
+
+def _require_files(places: Places, pairs: Found) -> None:
+    """Raise a DatasetError if a folder is empty, or each id has two files between which to choose."""
+    for folder, endings in ((places.images, IMAGES), (places.masks, (*MASKS, *LOSSY))):
+        if not any(name for _, names in walk(folder) for name in names):
+            raise DatasetLayoutError(f"{folder}: holds no file; {', '.join(endings)} are read")
+    unclear = [each for each in pairs.problems if " is another file than " in each]
+    if unclear:
+        raise BadReleaseError(f"{places.images} and {places.masks}", unclear)
+
+
+def _but_for_case(pairs: Found) -> str:
+    """Return a hint where names would fit if letters were all small; empty if they would not."""
+    alone = [Path(problem.partition(": has no ")[0]) for problem in pairs.problems]
+    for first, other in combinations(alone[:MOST_COMPARED], 2):
+        if first.stem != other.stem and first.stem.lower() == other.stem.lower():
+            return f"; {first.name} and {other.name} differ in capital letters"
+    return ""
 
 
 def _point_up(places: Places, pairs: Found) -> None:
@@ -307,74 +341,5 @@ def _largest_deep_level(path: Path) -> int:
     return 0
 
 
-def _require_agreement(encoding: Encoding, dataset: ImportedDataset, classes: Path) -> None:
-    """Raise a DatasetError if the encoding that was named and the class list contradict each other."""
-    if encoding == "colours" and not dataset.colours:
-        raise DatasetError(f"{classes}: no colours; lines are `name red green blue`")
-    if encoding != "colours" and dataset.colours and not dataset.ids:
-        raise DatasetError(
-            f"{classes}: lists colours, which --encoding {encoding} would not use; remove one of the two"
-        )
-    if encoding == "binary" and (
-        dataset.ids or (len(dataset.classes) > 2 and not dataset.by_class)
-    ):
-        what = "numbers of classes" if dataset.ids else f"{len(dataset.classes)} classes"
-        raise DatasetError(f"{classes}: lists {what}, but --encoding binary is black and white")
-
-
 def _xray(said: Said) -> bool:
     return said.modality == "chest-xray"
-
-
-def _ignored(text: str, listed: ClassList) -> int | Colour:
-    """Return a number or colour that is to be ignored.
-
-    Raises:
-        DatasetError: if it is neither, or that of a class.
-    """
-    numbers = re.fullmatch(
-        r"(-1|[0-9]{1,9})|([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})", text.strip()
-    )
-    if not numbers:
-        raise DatasetError(f"--ignore {text}: must be a number, or a colour as red,green,blue")
-    if any(int(each or 0) > 255 for each in numbers.groups()[1:]):
-        raise DatasetError(f"--ignore {text}: colours go from 0 to 255")
-    if numbers[1] is None:
-        colour = (int(numbers[2]), int(numbers[3]), int(numbers[4]))
-        if colour in listed.colours:
-            raise DatasetError(f"--ignore {text}: is the colour of a class in the class list")
-        return colour
-    number = int(numbers[1])
-    ids = () if listed.colours and not listed.ids else listed.ids or range(len(listed.names))
-    if number in ids:
-        raise DatasetError(
-            f"--ignore {text}: is the number of the class `{_named(number, listed)}`"
-        )
-    return number
-
-
-def _named(number: int, listed: ClassList) -> str:
-    return listed.names[listed.ids.index(number) if listed.ids else number]
-
-
-def _transparent(text: str | None, listed: ClassList) -> int | None:
-    if text is None:
-        return None
-    if text in listed.names:
-        return listed.names.index(text)
-    if text == "ignored":
-        return IGNORED
-    raise DatasetError(
-        f"--transparent {text}: must be `ignored` or a class: {', '.join(listed.names[:8])}"
-    )
-
-
-def _train_ids(path: Path, known: set[str]) -> tuple[str, ...]:
-    ids = sorted({plain(line) for line in lines_of(path)})
-    unknown = [each for each in ids if each not in known]
-    if unknown:
-        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-        raise DatasetError(f"{path}: no image has the id {', '.join(unknown[:3])}{more}")
-    if not ids or len(ids) == len(known):
-        raise DatasetError(f"{path}: names {len(ids)} of {len(known)} images; some must be left")
-    return tuple(ids)

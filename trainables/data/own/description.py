@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -32,26 +32,10 @@ if TYPE_CHECKING:
 
 Modality = Literal["photograph", "chest-xray"]
 """What images are: shown as they are, or X-rays, which are equalised as the official ones are."""
+RULES = 1
+"""Raised when forms of files are read otherwise, or refused, that were read before. Sets that were imported under
+earlier rules stay as they are, since most have no such files, but are told of."""
 READING = 2  # Raised when the same files are read as other pixels. 1 took labels at corners.
-
-
-class Said(NamedTuple):
-    """What a user said about a dataset beyond where it is."""
-
-    classes: Path
-    """Text file with a class per line, the background first."""
-    train: Path | None = None
-    """Text file with the id of a training image per line."""
-    encoding: Encoding | None = None
-    """Of the masks; found out from all of them by default."""
-    metric: Metric | None = None
-    augmentation: Augmentation = "none"
-    ignore: tuple[str, ...] = ()
-    """Numbers, or colours as `red,green,blue`, that are to be ignored in masks."""
-    transparent: str | None = None
-    """The class of transparent pixels, or `ignored`."""
-    modality: Modality = "photograph"
-    any_mask_size: bool = False
 
 
 class ImportedDataset(Frozen):
@@ -86,6 +70,8 @@ class ImportedDataset(Frozen):
     modality: Modality = "photograph"
     any_mask_size: bool = False
     """Whether masks may be smaller or larger than their image, if of the same shape."""
+    rules: int = 0
+    """`RULES` when it was imported; 0 in older descriptions."""
     told: Told | None = None
     """What all masks were told to be; None if the encoding was named."""
 
@@ -156,6 +142,7 @@ class ImportedDataset(Frozen):
             stored_margin=CROP_MARGIN if self.augmentation == "border_crop" else 1.0,
             version=self._version(),
             sources=self.sources,
+            doubt="" if self.rules == RULES else EARLIER.format(name=self.name),
             find=partial(_find, self),
             read=partial(_read, self),
         )
@@ -168,7 +155,7 @@ class ImportedDataset(Frozen):
             for name, field in type(self).model_fields.items()
             if name in NEWER and getattr(self, name) == field.default
         }
-        told = self.model_dump_json(exclude={*unsaid, "told"})
+        told = self.model_dump_json(exclude={*unsaid, "told", "rules"})
         digest = hashlib.sha256(f"{READING} {told}".encode()).hexdigest()
         return int(digest[:12], 16)
 
@@ -183,6 +170,11 @@ class ImportedDataset(Frozen):
         return place / inside
 
 
+EARLIER = (
+    "was imported under earlier rules, which took some masks and images for something else (palettes with "
+    "white first or with the indices 0 and 255, colours of grey masks, TIFF with white as 0 or with "
+    "fractions); import `{name}` again"
+)
 NEWER = (
     "white",
     "ids",

@@ -19,8 +19,6 @@ from trainables.data.labels import LaterLabels
 from trainables.data.own.coding import OPAQUE, Cell, Container, Look
 
 MOST_COLOURS = 4096  # In one mask; more are a photograph.
-STEPS = {"1": 255, "L;2": 85, "L;4": 17}
-"""Between the levels that Pillow shows of files with fewer than 8 bits, by how they store them."""
 DEEP_WHITE = 65535
 MIDDLE = (64, 191)  # Levels that are neither black nor white after lossy compression.
 GREYISH = 48  # Most that the channels of a grey pixel differ by after it.
@@ -170,20 +168,14 @@ def _of_palette(path: Path, decoded: Decoded) -> Mask:
 
 
 def _of_grey(path: Path, decoded: Decoded) -> Mask:
-    image, inverted = decoded.image, decoded.inverted
+    image, inverted, clear = decoded.image, decoded.inverted, decoded.clear
     levels_HW: Values = np.asarray(image if image.mode != "1" else image.convert("L"))
-    clear = image.info.get("transparency")
     if is_deep(image):
         levels_HW = levels_HW.astype(levels_HW.dtype.newbyteorder("="))
         return _of_deep(path, levels_HW, clear, inverted=inverted)
-    step = STEPS.get("1" if image.mode == "1" else decoded.raw_mode.rstrip("IR"), 1)
-    if clear is not None and step > 1:
-        raise BadImageError(
-            f"{path}: a transparent level in few bits is not read; save it without"
-        )
 
     def cell(level: int) -> Cell:
-        number = (255 - level if inverted else level) // step
+        number = (255 - level if inverted else level) // decoded.step
         return Cell(number, (level, level, level), 0 if level == clear else OPAQUE)
 
     return _mask(path, "grey", levels_HW, cell, inverted=inverted)

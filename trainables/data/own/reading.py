@@ -40,7 +40,7 @@ from trainables.data.own.coding import (
 from trainables.data.own.description import ImportedDataset
 from trainables.data.own.masks import DEEP_WHITE, Mask, open_mask
 from trainables.data.own.pairing import part_of
-from trainables.data.own.telling import against
+from trainables.data.own.telling import against, unlisted
 
 OF_A_PART = ClassList(("outside", "inside"))
 """What the masks of single classes say."""
@@ -170,6 +170,8 @@ def _in_words(reading: Encoding, meaning: Meaning) -> str:
 def _require_said(mask: Mask, reading: Encoding, meaning: Meaning) -> None:
     """Raise a BadImageError if a mask does not hold what the encoding takes."""
     look = mask.look
+    if reading not in NUMBERS and (index := unlisted(look)):
+        raise BadImageError(f"{look.path}: {index}")
     if look.between is not None and reading != "binary":
         raise BadImageError(f"{look.path}: lossy compression blurs labels; save it as PNG")
     if not holds(reading, look):
@@ -194,7 +196,7 @@ def _shown_of_none(look: Look) -> bool:
 
 
 def _by_threshold(mask: Mask, meaning: Meaning) -> LaterLabels:
-    """Return labels: 1 above half of the range, so that masks may be smoothed.
+    """Return labels: white's above half of the range, so that masks may be smoothed.
 
     Raises:
         BadImageError: if the mask is not grey, or its largest level says that it is no such mask.
@@ -212,6 +214,7 @@ def _by_threshold(mask: Mask, meaning: Meaning) -> LaterLabels:
             f"0 and {full}, or 0 and 1"
         )
     least = 1 if small else full // 2 + 1
+    white = 1 if meaning.white is None else meaning.white
 
     def inside(cell: Cell) -> int | None:
         level = levels[cell]
@@ -219,6 +222,7 @@ def _by_threshold(mask: Mask, meaning: Meaning) -> LaterLabels:
             return meaning.transparent
         if level in meaning.ignore:
             return IGNORED
-        return int(level is not None and level >= least)
+        bright = level is not None and level >= least
+        return white if bright else 1 - white
 
     return mask.labels(inside, _in_words("binary", meaning))

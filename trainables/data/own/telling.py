@@ -14,6 +14,7 @@ from trainables.data.own.coding import (
     HALF_TRANSPARENT,
     MEANS,
     NOT_BLACK_AND_WHITE,
+    NOT_IN_PALETTE,
     OPAQUE,
     SETTLE,
     TRANSPARENT,
@@ -79,6 +80,8 @@ def _objections(told: Told, look: Look, meaning: Meaning) -> Iterator[str]:
         yield "is not coded as the other masks are"
     if not holds(reading, look):
         yield f"is of another kind ({look.container}) than the other masks"
+    if index := unlisted(look):
+        yield index
     labels = {cell: label_of(reading, cell, meaning) for cell in look.cells}
     if None in labels.values():
         return  # Reading it says which value is no class, and where.
@@ -93,9 +96,21 @@ def _objections(told: Told, look: Look, meaning: Meaning) -> Iterator[str]:
         yield "has another palette than the other masks"
 
 
+def unlisted(look: Look) -> str | None:
+    """Return which index of a palette has no colour; None if all have one."""
+    if look.container != "palette":
+        return None
+    numbers = [cell.number for cell in look.cells if cell.colour is None]
+    return f"has the index {min(numbers, key=str)}, and {NOT_IN_PALETTE}" if numbers else None
+
+
 def _require_nothing_unclear(looks: Sequence[Look], meaning: Meaning) -> None:
-    """Raise a DatasetError if pixels are transparent or white is 0, and nobody said what it means."""
+    """Raise a DatasetError if pixels are transparent, of no colour, or white is 0, and nobody said what
+    it means.
+    """
     for look in looks:
+        if index := unlisted(look):
+            raise DatasetError(f"{look.path}: {index}, or --encoding palette takes the index")
         alphas = {cell.alpha for cell in look.cells} - {OPAQUE}
         if alphas - {0}:
             raise DatasetError(f"{look.path}: {HALF_TRANSPARENT}")
@@ -116,7 +131,7 @@ def _smoothed(looks: Sequence[Look], meaning: Meaning) -> Told:
         DatasetError: if they are not black and white, or too much is between.
     """
     example = next(look for look in looks if look.between is not None)
-    if not meaning.two or meaning.classes.colours or meaning.classes.ids or meaning.ignore:
+    if meaning.white is None or meaning.ignore:
         raise DatasetError(
             f"{example.path}: lossy compression blurs labels; save masks as PNG (only masks of two "
             "classes, black and white, can be told from a JPEG)"
@@ -125,13 +140,18 @@ def _smoothed(looks: Sequence[Look], meaning: Meaning) -> Told:
         largest = max((shown_level(cell) or 0 for cell in look.cells), default=0)
         if look.container != "grey" or 0 < largest <= IGNORED // 2:
             raise DatasetError(f"{look.path}: {NOT_BLACK_AND_WHITE}")
-        if look.between is None and not _fits("binary", look, meaning):
+        if look.between is None and not _black_and_white(look):
             raise DatasetError(f"{look.path}: {NOT_BLACK_AND_WHITE}, as the JPEG files beside it")
     if not any((shown_level(cell) or 0) > IGNORED // 2 for look in looks for cell in look.cells):
         raise DatasetError(
             f"{example.path}: {NOT_BLACK_AND_WHITE}; none of {len(looks)} has any white"
         )
     return Told(encoding="binary", smoothed=True)
+
+
+def _black_and_white(look: Look) -> bool:
+    ends = (0, 255)
+    return all(shown_level(cell) in ends and cell.alpha == OPAQUE for cell in look.cells)
 
 
 def _container(looks: Sequence[Look], meaning: Meaning) -> Container:
