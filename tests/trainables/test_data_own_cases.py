@@ -553,11 +553,57 @@ def test_own_x_rays_are_equalised_as_the_official_ones_are(tmp_path):
         ("0 0 0 a\n255 0 0 b\n", "has colours before the names"),
         ("a 0\nb 2\nc 1\n", "has numbers after the names, as in `c 1`"),
         ("a,1\nb,2\n", "has numbers after the names, as in `b,2`"),
+        ('"a": [0, 0, 0],\n"b": [255, 255, 255]\n', "1 of 2 classes have a colour"),
+        ("a 1.0 1.0 1.0\nb 0.0 0.0 0.0\n", "`a 1.0 1.0 1.0` seems to have a colour"),
+        ("a #fff\nb #000\n", "`a #fff` seems to have a colour"),
+        ("a 255 255 255 255\nb 0 0 0 255\n", "has numbers after the names"),
+        ("lung\nbackground\n", "`background` is not the first class"),
+        ("1 lung\n0 Background\n", "`Background` is not the first class"),
     ],
 )
 def test_class_lists_with_numbers_that_cannot_be_used_say_why(tmp_path, text, message):
     with pytest.raises(DatasetError, match=message):
         own(tmp_path, [grey(0, 1)], text)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{} {} {} {}",
+        "{},{},{},{}",
+        "{}: {}, {}, {}",
+        "{} = ({}, {}, {})",
+        "{}\t[{} {} {}]",
+        "{} rgb({},{},{})",
+        "{} #{:02x}{:02X}{:02x}",
+    ],
+)
+def test_colours_are_heeded_however_they_are_written(tmp_path, form):
+    """Taken for a part of the name, they would leave black outside and white inside."""
+    lines = "\n".join(form.format(*each) for each in (("paper", 255, 255, 255), ("ink", 0, 0, 0)))
+    dataset = own(tmp_path, [grey(255, 0)], lines)
+    assert dataset.classes == ("paper", "ink")
+    np.testing.assert_array_equal(labels_of(dataset)[0], SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "outside", "inside"),
+    [
+        (np.int8, -1, 127),
+        (np.int16, -1, 32767),
+        (np.int32, -1, 2**31 - 1),
+        (np.int64, -1, 2**32 - 1),
+        (np.int64, -1, 1_000_000),
+        (np.uint16, 0, 65535),
+        (np.uint64, 0, 2**32 - 1),
+        (np.dtype(">i2"), -1, 32767),
+    ],
+)
+def test_numbers_at_the_ends_of_their_type_are_not_mixed_up(tmp_path, dtype, outside, inside):
+    array = np.where(SQUARE == 1, inside, outside).astype(dtype)
+    (labels_HW,) = labels_of(own(tmp_path, [array], f"0 a\n7 b\n{inside} c"))
+    expected = np.where(SQUARE == 1, 2, IGNORED if outside < 0 else 0)
+    np.testing.assert_array_equal(labels_HW, expected)
 
 
 @pytest.mark.parametrize("text", ["none\ngrade 1\ngrade 3", "grade 2\ngrade 4", "a 0\nb 1"])

@@ -11,10 +11,20 @@ from trainables.user_text import UserTextError, read_user_text
 
 MOST_CLASSES = 255
 ID = r"([0-9]+)[\s,;:=]+(\S.*)"
-COLOURED = r"(.+?)[\s,;]+([0-9]+)[\s,;]+([0-9]+)[\s,;]+([0-9]+)"
+BETWEEN = r"[\s,;]+"
+COLOURED = (
+    rf"(.+?)[\s,;:=]+(?:rgb)?[(\[]?\s*([0-9]+){BETWEEN}([0-9]+){BETWEEN}([0-9]+)\s*[)\]]?"
+    r"|(.+?)[\s,;:=]+#([0-9a-fA-F]{6})"
+)
+LIKE_A_COLOUR = r".*(#[0-9a-fA-F]{3}|(\b[0-9.]+[\s,;]+){2}[0-9.]+\W*$)"
+"""What a name has that is no name, and would leave a colour unheeded."""
+OUTSIDE = ("background", "bg", "_background_")
 COLOUR_FIRST = r"[0-9]+[\s,;]+[0-9]+[\s,;]+\D.*"  # What follows an id: green, blue, name.
 ID_LAST = r"(.*\D)[\s,;:=]+([0-9]+)"
-FORMS = "lines are `name`, `id name`, `name red green blue` or `id name red green blue`"
+FORMS = (
+    "lines are `name`, `id name`, `name red green blue` or `id name red green blue`; colours go from 0 to 255, "
+    "or are `#rrggbb`"
+)
 
 Colour = tuple[Byte, Byte, Byte]
 
@@ -46,10 +56,9 @@ def read_classes(path: Path) -> ClassList:
     names, colours = [], []
     for row in (match[2] for match in given) if given else rows:
         match = re.fullmatch(COLOURED, row)
-        names.append(match[1] if match else row)
+        names.append((match[1] or match[5]) if match else row)
         if match:
-            red, green, blue = (_number(path, row, match[i], 255, "colours") for i in (2, 3, 4))
-            colours.append((red, green, blue))
+            colours.append(_colour(path, row, match))
     if not 2 <= len(names) <= MOST_CLASSES:
         raise DatasetError(f"{path}: {len(names)} classes; 2 to {MOST_CLASSES}, background first")
     for what, values in (("class", names), ("colour", colours), ("id", ids)):
@@ -58,7 +67,32 @@ def read_classes(path: Path) -> ClassList:
             raise DatasetError(f"{path}: the {what} {doubled} is there twice")
     _require_all_or_none(path, "a colour", len(colours), len(names))
     _require_order(path, names, with_ids=bool(ids))
+    _require_names(path, names)
     return ClassList(tuple(names), tuple(colours), ids)
+
+
+def _colour(path: Path, row: str, match: re.Match[str]) -> Colour:
+    if match[6]:
+        red, green, blue = bytes.fromhex(match[6])
+    else:
+        red, green, blue = (_number(path, row, match[i], 255, "colours") for i in (2, 3, 4))
+    return red, green, blue
+
+
+def _require_names(path: Path, names: list[str]) -> None:
+    """Raise a DatasetError if a name holds a colour that was not understood, or the background is not first.
+
+    Black is outside, and scores of two classes are those of the second.
+    """
+    strange = next((name for name in names if re.match(LIKE_A_COLOUR, name)), None)
+    if strange is not None:
+        raise DatasetError(f"{path}: `{strange}` seems to have a colour; {FORMS}")
+    late = next((name for name in names[1:] if name.lower() in OUTSIDE), None)
+    if late is not None:
+        raise DatasetError(
+            f"{path}: `{late}` is not the first class, as the background must be; its number or colour, "
+            "written beside it, says what masks call it"
+        )
 
 
 def _require_order(path: Path, names: list[str], *, with_ids: bool) -> None:

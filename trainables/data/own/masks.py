@@ -24,8 +24,6 @@ MIDDLE = (64, 191)  # Levels that are neither black nor white after lossy compre
 GREYISH = 48  # Most that the channels of a grey pixel differ by after it.
 TIFF_COMPRESSION = 259
 TIFF_LOSSY = (6, 7, 34892, 50001)
-TABLE = 2**16  # Longest table of labels by code.
-FACTORS = tuple(2654435761 + 2 * i for i in range(64))  # Odd; the first is Knuth's for 32 bits.
 
 Values = NDArray[np.integer[Any]]
 
@@ -84,33 +82,12 @@ def _mapped(codes_HW: Values, labels: Mapping[int, int]) -> NDArray[np.uint8]:
         return codes_HW.astype(np.uint8, copy=False)
     known = np.array(sorted(labels), np.int64)
     values = np.array([labels[code] for code in known.tolist()], np.uint8)
-    low, high = int(known[0]), int(known[-1])
-    if high - low < TABLE:
-        table = np.zeros(high - low + 1, np.uint8)
-        table[known - low] = values
-        return np.take(table, codes_HW if low == 0 else codes_HW - low)
-    return _by_hash(codes_HW, known, values)
-
-
-def _by_hash(
-    codes_HW: Values, known: NDArray[np.int64], values: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Return the value of each code, by a table of hashes none of which two codes share.
-
-    Several times as fast as a search; where no such table is found, by a search.
-    """
-    codes_HW = codes_HW.astype(np.uint32, copy=False)
-    for factor in FACTORS:
-        with np.errstate(over="ignore"):
-            places = (known.astype(np.uint32) * np.uint32(factor)) >> np.uint32(16)
-        if len(set(places.tolist())) == len(places):
-            table = np.zeros(TABLE, np.uint8)
-            table[places] = values
-            found: NDArray[np.uint8] = np.take(
-                table, (codes_HW * np.uint32(factor)) >> np.uint32(16)
-            )
-            return found
-    return values[np.searchsorted(known, codes_HW)]
+    if codes_HW.dtype == np.uint8:
+        table = np.zeros(256, np.uint8)
+        table[known] = values
+        return table[codes_HW]
+    # As wide integers: a difference of narrow ones may wrap around, and a negative one be no index.
+    return values[np.searchsorted(known, codes_HW.astype(np.int64))]
 
 
 def open_mask(path: Path) -> Mask:
