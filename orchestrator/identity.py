@@ -290,10 +290,21 @@ def _canonical_part(part: str) -> str:
     path, equals, value = part.partition("=")
     if not equals:
         return part
-    who, _, known = path.strip().partition(".")
-    # Of one source or one method, from a search.
-    path = f"{who}.{short(known)}" if known in PATHS else short(path.strip())
-    return f"{path}={shown(value_of(value.strip()))}"
+    who, _, rest = path.strip().partition(".")
+    setting, of_one = _setting(path.strip()), _setting(rest)
+    if setting is not None:
+        path = short(setting)
+    elif of_one is not None:  # Of one source or one method, from a search.
+        path = f"{who}.{short(of_one)}"
+    return f"{path.strip()}={shown(value_of(value.strip()))}"
+
+
+def _setting(written: str) -> str | None:
+    """Return the path of the one setting that a path, or the end of one, means; None if there is none."""
+    if written in PATHS:
+        return written
+    found = [path for path in PATHS if path.endswith(f".{written}")]
+    return found[0] if len(found) == 1 else None
 
 
 def _listed(kind: str, some: Sequence[object]) -> str:

@@ -236,7 +236,7 @@ def _page(answer: Answer, pictures: dict[str, bytes]) -> str:
         ":root{color-scheme:light dark}"
         "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "table{border-collapse:collapse}th,td{padding:.2rem .8rem;text-align:right}"
-        "th{border-bottom:1px solid}img{max-width:100%;background:#fff}li{opacity:.8}</style>"
+        "th{border-bottom:1px solid}img{max-width:100%;margin-top:.8em;background:#fff}li{opacity:.8}</style>"
         f"<h1>{title}</h1>{found}{images}<table><thead><tr>{head}<tbody>{body}</table>"
         f"{_every_seed(answer)}<ul>{said}</ul>\n"
     )

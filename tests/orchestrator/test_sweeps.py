@@ -227,6 +227,10 @@ def test_names_are_found_however_values_are_written():
         ("a, b/smoke", "dddd0000"),
         ("x #1/smoke, mask_weight=1e-2", "eeee0000"),
         ("ä=ö/smoke", "ffff0000"),
+        ("mine/smoke, mask_weight=1e-1", "bbbb0000"),
+        ("mine/smoke, isic2018.mask_weight=1e-1", "bbbb1111"),
+        ("mine/smoke, isic2018.pretraining.mask_weight=0.10", "bbbb1111"),
+        ("mine/smoke, hybrid_ft.fine_tuning.optimizer.lr=1e-3", "bbbb2222"),
     ],
 )
 def test_names_are_found_whatever_is_in_them(written, key):
@@ -237,6 +241,9 @@ def test_names_are_found_whatever_is_in_them(written, key):
         "dddd0000": "a, b/smoke",
         "eeee0000": "x #1/smoke, mask_weight=0.01",
         "ffff0000": "ä=ö/smoke",
+        "bbbb0000": "mine/smoke, mask_weight=0.1",
+        "bbbb1111": "mine/smoke, isic2018.mask_weight=0.1",
+        "bbbb2222": "mine/smoke, hybrid_ft.fine_tuning.optimizer.lr=0.001",
     }
     assert looks_like_a_sweep(written)
     assert find(written, known, where="here") == key
