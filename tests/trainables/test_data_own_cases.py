@@ -1,6 +1,7 @@
 """Forms in which people have masks, each with the labels that it means, or why it is refused."""
 
 import os
+import re
 import unicodedata
 
 import numpy as np
@@ -203,9 +204,9 @@ def test_a_colour_outside_of_the_list_is_named_with_its_place(tmp_path):
         labels_of(dataset)
 
 
-def looked_at(root, *, every=False):
+def looked_at(root, *, every=False, images=None, masks=None):
     said = Said(root / "classes.txt")
-    places = (root / "images", root / "masks", said)
+    places = (images or root / "images", masks or root / "masks", said)
     return look_at("mine", *places, every=every, unpack_beside=root / "unpacked")
 
 
@@ -404,6 +405,28 @@ def test_names_that_differ_in_capital_letters_only_are_two_names_and_this_is_sai
     pairs(tmp_path / "none", ("IMG_1",), ("img_1",))
     with pytest.raises(DatasetError, match=r"IMG_1\.png and img_1\.png differ in capital letters"):
         looked_at(tmp_path / "none")
+
+
+def test_masks_of_a_second_annotator_are_told_with_the_pattern_that_takes_them(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (SIDE, SIDE), (i, 0, 0)).save(tmp_path / f"Image_{i}L.jpg")
+        grey(0, 255).save(tmp_path / f"Image_{i}L_1stHO.png")
+        grey(255, 0).save(tmp_path / f"Image_{i}L_2ndHO.png")
+    (tmp_path / "classes.txt").write_text("a\nb")
+    first, *_ = looked_at(tmp_path, images=tmp_path, masks=tmp_path).found.problems
+    assert "Image_0L_2ndHO.png: has no mask, and may be another one of `Image_0L`" in first
+    told = re.search(r"--images '(.*)' --masks '(.*)'$", first)
+    dataset = looked_at(tmp_path, images=told[1], masks=told[2]).dataset
+    assert dataset.expected == 3
+    np.testing.assert_array_equal(labels_of(dataset)[0], 1 - SQUARE)
+
+
+def test_a_folder_of_folders_names_them_and_a_way_up_and_down_is_none(tmp_path):
+    pairs(tmp_path)
+    with pytest.raises(DatasetError, match="its folders with files are images, masks, name two"):
+        looked_at(tmp_path, images=tmp_path, masks=tmp_path)
+    round_about = tmp_path / "masks/../images"
+    assert looked_at(tmp_path, images=round_about).dataset == looked_at(tmp_path).dataset
 
 
 @pytest.mark.parametrize("empty", ["images", "masks"])

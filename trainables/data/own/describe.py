@@ -196,7 +196,7 @@ def _paired(places: Places) -> Found:
         how = f"like {places.masks_named}" if places.masks_named else f"({suffixes})"
         raise DatasetLayoutError(
             f"{places.masks}: no mask has the name of an image in {places.images} {how}"
-            f"{_but_for_case(pairs)}"
+            f"{_but_for_case(pairs)}{_folders_of(places)}"
         )
     return pairs
 
@@ -209,6 +209,20 @@ def _require_files(places: Places, pairs: Found) -> None:
     unclear = [each for each in pairs.problems if " is another file than " in each]
     if unclear:
         raise BadReleaseError(f"{places.images} and {places.masks}", unclear)
+
+
+def _folders_of(places: Places) -> str:
+    """Return the folders that may be meant where images and masks are said to lie in one."""
+    if places.images != places.masks:
+        return ""
+    inside = sorted(
+        {path.name for path, names in walk(places.images) if names} - {places.images.name}
+    )
+    return (
+        f"; its folders with files are {', '.join(inside[:8])}, name two"
+        if len(inside) > 1
+        else ""
+    )
 
 
 def _but_for_case(pairs: Found) -> str:

@@ -59,7 +59,7 @@ def split_pattern(text: str, *, beside: Path | None = None) -> tuple[Path, str]:
         DatasetError: if there are braces that mean nothing.
     """
     if not re.search(r"[{*]", text):
-        return Path(text), ""
+        return _straight(Path(text)), ""
     strange = set(re.findall(r"\{[^}]*\}?", text)) - {"{id}", "{class}"}
     if strange or "{id}" not in text:
         raise DatasetError(
@@ -69,7 +69,12 @@ def split_pattern(text: str, *, beside: Path | None = None) -> tuple[Path, str]:
     parts = Path(text).parts
     first = next(i for i, part in enumerate(parts) if re.search(r"[{*]", part))
     folder = Path(*parts[:first]) if first else beside or Path()
-    return folder, "/".join(parts[first:])
+    return _straight(folder), "/".join(parts[first:])
+
+
+def _straight(path: Path) -> Path:
+    """Return a path without `..`, so that one folder has one name."""
+    return path.resolve() if ".." in path.parts else path
 
 
 def pair(places: Places) -> Found:
@@ -82,9 +87,11 @@ def pair(places: Places) -> Found:
     masks, more, doubled = _masks(places, images)
     told = {*images.unclear, *doubled}
     beside = {name: next(iter(found)) for name, found in masks.items()}
+    others = _other_masks(places, images, beside)
     problems += [
         *more,
-        *unpaired(images, beside, "mask", told),
+        *others.values(),
+        *unpaired(images, beside, "mask", {*told, *others}),
         *unpaired(beside, images, "image", told),
     ]
     entries = tuple(
@@ -93,6 +100,26 @@ def pair(places: Places) -> Found:
     )
     lost = len((images.keys() ^ masks.keys()) | told)
     return Found(entries, tuple(dict.fromkeys(problems)), lost=lost)
+
+
+def _other_masks(
+    places: Places, images: Mapping[str, Path], masks: Mapping[str, Path]
+) -> dict[str, str]:
+    """Return a problem for each image that seems to be a second mask, of another annotator or kind."""
+    if places.images != places.masks or places.masks_named:
+        return {}
+    found = {}
+    for name in images.keys() - masks.keys():
+        ends = [i for i, letter in enumerate(name) if letter == "_"]
+        of = next((name[:i] for i in ends if name[:i] in masks), None)
+        if of is not None:
+            ending = f"{name.removeprefix(of)}{images[name].suffix}"
+            found[name] = (
+                f"{images[name]}: has no mask, and may be another one of `{of}`; patterns say which is "
+                f"meant, such as --images '{places.images}/{{id}}{images[of].suffix}' "
+                f"--masks '{{id}}{ending}'"
+            )
+    return {name: found[name] for name in sorted(found)}
 
 
 def part_of(pattern: str, path: Path, root: Path, parts: Sequence[str]) -> str:

@@ -61,7 +61,9 @@ def ignored(text: str, listed: ClassList) -> int | Colour:
         r"(-1|[0-9]{1,9})|([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})", text.strip()
     )
     if not numbers:
-        raise DatasetError(f"--ignore {text}: must be a number, or a colour as red,green,blue")
+        raise DatasetError(
+            f"--ignore {text}: must be a number from -1 up, or a colour as red,green,blue"
+        )
     if any(int(each or 0) > 255 for each in numbers.groups()[1:]):
         raise DatasetError(f"--ignore {text}: colours go from 0 to 255")
     if numbers[1] is None:
