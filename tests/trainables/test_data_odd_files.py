@@ -8,8 +8,15 @@ import pytest
 from PIL import Image
 
 from tests.trainables.test_data_own_masks import chunk, few_bits
+from trainables.data.arrays import read_npy_labels
 from trainables.data.errors import BadImageError, DatasetError
-from trainables.data.images import OWN_FORMATS, decode, read_colour, read_grey, require_one_turn
+from trainables.data.images import (
+    OWN_FORMATS,
+    decode,
+    read_colour,
+    read_grey,
+    require_one_turn,
+)
 from trainables.data.info import Entry
 from trainables.data.own.describe import describe
 from trainables.data.own.masks import open_mask
@@ -291,3 +298,19 @@ def test_an_array_beside_a_turned_image_says_what_is_not_known(tmp_path):
         BadImageError, match=r"orientation \(3\).*0\.npy .*as the image is stored or seen"
     ):
         require_one_turn(entry)
+
+
+@pytest.mark.parametrize("read", [open_mask, read_npy_labels])
+@pytest.mark.parametrize(("sides", "there"), [((10**6, 10**6), False), ((10**5, 10**5), True)])
+def test_an_array_that_says_or_holds_too_much_is_refused_before_it_is_read(
+    tmp_path, read, sides, there
+):
+    """The second is a file with holes, which takes no space."""
+    path = tmp_path / "0.npy"
+    told = {"descr": "|u1", "fortran_order": False, "shape": sides}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, told)
+        if there:
+            file.truncate(file.tell() + sides[0] * sides[1])
+    with pytest.raises(BadImageError, match=r"0\.npy: not a readable array"):
+        read(path)

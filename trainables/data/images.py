@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from trainables.data.decoded import TIFF_SAMPLES, TIFF_SIGNED, Decoded, is_deep, not_kept
 from trainables.data.errors import BadImageError
-from trainables.data.info import IGNORED, Entry, Form, LabelsAt, Read, Sample
+from trainables.data.info import Entry, Form, LabelsAt, Read, Sample
 from trainables.data.labels import LaterLabels, wrong_label
 
 FORMATS = ("PNG", "JPEG", "BMP")
@@ -121,29 +121,6 @@ def _require_opaque(path: Path, image: Image.Image) -> None:
         opacity, _ = image.convert("RGBA").getchannel("A").getextrema()
         if opacity != OPAQUE:
             raise BadImageError(f"{path}: has transparent pixels, put it on a background first")
-
-
-def read_npy_labels(path: Path) -> NDArray[np.uint8]:
-    """Return labels_HW from a NumPy file.
-
-    Raises:
-        BadImageError: if it is no array, or not one of two dimensions with integers in [0, 255].
-    """
-    try:
-        labels_HW = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadImageError(f"{path}: not a readable array: {error}") from error
-    if not isinstance(labels_HW, np.ndarray):
-        raise BadImageError(f"{path}: holds several arrays, a label map is one")
-    if labels_HW.ndim != 2 or not labels_HW.size:
-        raise BadImageError(f"{path}: shape {labels_HW.shape}, a label map has two dimensions")
-    if not np.issubdtype(labels_HW.dtype, np.integer):
-        raise BadImageError(f"{path}: {labels_HW.dtype}, a label map has integers")
-    if labels_HW.min() < 0 or labels_HW.max() > IGNORED:
-        low, high = labels_HW.min(), labels_HW.max()
-        beyond = "above 255" if high > IGNORED else "below 0"
-        raise BadImageError(f"{path}: labels {low} to {high}, {beyond}")
-    return labels_HW.astype(np.uint8)
 
 
 def require_shape(path: Path, mask: tuple[int, ...], image: tuple[int, ...]) -> None:

@@ -53,7 +53,8 @@ def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     Raises:
         BadImageError: if a file cannot be read, or the two are not of one shape.
     """
-    from trainables.data.images import read_colour, read_npy_labels, require_aspect
+    from trainables.data.arrays import read_npy_labels
+    from trainables.data.images import read_colour, require_aspect
 
     image_HWC, labels_HW = read_colour(entry.image), read_npy_labels(entry.masks[0])
     require_aspect(entry.masks[0], labels_HW.shape, image_HWC.shape)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainables.data.arrays import load_array
 from trainables.data.decoded import Decoded, is_deep
 from trainables.data.errors import BadImageError
 from trainables.data.images import OWN_FORMATS, decode_with_format
@@ -112,14 +113,7 @@ def open_mask(path: Path) -> Mask:
 
 
 def _of_array(path: Path) -> Mask:
-    try:
-        numbers_HW = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadImageError(f"{path}: not a readable array: {error}") from error
-    if not isinstance(numbers_HW, np.ndarray):
-        raise BadImageError(f"{path}: holds several arrays, a label map is one")
-    if numbers_HW.ndim != 2 or not numbers_HW.size:
-        raise BadImageError(f"{path}: shape {numbers_HW.shape}, a label map has two dimensions")
+    numbers_HW = load_array(path)
     if numbers_HW.dtype == np.bool_:
         numbers_HW = numbers_HW.astype(np.uint8)
     if numbers_HW.dtype.kind not in "iu":  # A time is an integer to NumPy, too.
