@@ -59,7 +59,22 @@ def asked_plan(study: str, home: Path, **options: Any) -> Plan:
         return load_plan(ours, scale=scale, home=home, **filters)
     require_home(Home(home))
     description = every(Home(home))[find(study, known, where=f"`{home}`")]
-    return plan_of(_filtered(description, filters), home)
+    plan = plan_of(_filtered(description, filters), home)
+    if description.identity.subset and any(filters.values()):
+        _require_part(plan, plan_of(recipe_of_sweep(description), home))
+    return plan
+
+
+def _require_part(plan: Plan, of: Plan) -> None:
+    """Raise an InputError if filters ask a subset for what is not in it."""
+    for kind in FILTERS:
+        asked, there = getattr(plan, kind), getattr(of, kind)
+        more = [str(each) for each in asked if each not in there]
+        if more:
+            raise InputError(
+                f"`{of.identity.name}` has no {kind} {', '.join(more)}",
+                hint=f"name the whole, `{of.identity.whole.name}`",
+            )
 
 
 def recipe_of_sweep(description: Description) -> Recipe:

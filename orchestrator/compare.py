@@ -121,8 +121,22 @@ class Comparison:
     @property
     def identical(self) -> bool:
         """Whether every value is the same on both sides, to the last bit."""
-        states = {pair.state for cell in self.cells for pair in cell.seeds.values()}
-        return states <= {"identical", "neither"}
+        return self._states <= {"identical", "neither"}
+
+    @property
+    def said(self) -> str:
+        """What came out, in a sentence."""
+        if self.identical:
+            return "every value is the same to the last bit"
+        if "differs" in self._states:
+            return "the values differ"
+        if "identical" in self._states:
+            return "every value that both have is the same to the last bit; the rest is on one side only"
+        return "no value is on both sides"
+
+    @property
+    def _states(self) -> set[State]:
+        return {pair.state for cell in self.cells for pair in cell.seeds.values()}
 
 
 def open_side(what: str, home: Path) -> Side:
@@ -209,10 +223,8 @@ def render(found: Comparison) -> Group:
         f"{reason}: {len(on)} {'cell' if len(on) == 1 else 'cells'}"
         for reason, on in found.reasons.items()
     ]
-    said = "every value is the same to the last bit" if found.identical else "the values differ"
-    return Group(
-        Text(f"A: {found.a}\nB: {found.b}"), grid, *(Text(line) for line in lines), Text(said)
-    )
+    sides = Text(f"A: {found.a}\nB: {found.b}")
+    return Group(sides, grid, *(Text(line) for line in lines), Text(found.said))
 
 
 class _Why:

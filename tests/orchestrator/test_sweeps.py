@@ -379,6 +379,30 @@ def test_a_stored_sweep_is_planned_by_name_though_its_file_is_gone(study, home):
         asked_plan(f"#{plan.identity.key}", home.path, overrides=["pretraining.updates=3"])
 
 
+def test_a_subset_is_not_asked_for_what_is_not_in_it(study, home):
+    run(home, planned(study, home, seeds="0"))
+    part = asked_plan("mine/smoke, only seed 0", home.path, methods="hybrid_ft", seeds="0")
+    assert part.identity.subset == ("hybrid_ft", "seed 0")
+    with pytest.raises(InputError, match="`mine/smoke, only seed 0` has no seeds 1") as error:
+        asked_plan("mine/smoke, only seed 0", home.path, seeds="0,1")
+    assert "name the whole, `mine/smoke`" in str(error.value)
+
+
+def test_a_part_and_the_whole_are_the_same_as_far_as_both_go(study, home):
+    for methods, seeds in (("hybrid_ft", None), (None, "0")):
+        run(home, planned(study, home, methods=methods, seeds=seeds))
+    run(home, planned(study, home))
+    ends = {
+        "mine/smoke": "every value is the same to the last bit",
+        "mine/smoke, only hybrid_ft": "every value that both have is the same to the last bit; "
+        "the rest is on one side only",
+    }
+    for name, end in ends.items():
+        status = 0 if name == "mine/smoke" else 1
+        out, _ = hdsweep("compare", "mine/smoke", name, home=home.path, exit_code=status)
+        assert out.splitlines()[-1] == end
+
+
 def test_verbs_take_names_and_a_report_of_a_part_has_a_place_of_its_own(study, home):
     name = "mine/smoke, mask_weight=0.01"
     run(home, planned(study, home))
