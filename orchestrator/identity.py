@@ -222,6 +222,12 @@ def unknown_sweep(name: str, known: Iterable[str], *, where: str) -> InputError:
     listed = sorted(known)
     if not listed:
         return InputError(f"no sweep `{name}` is stored at {where}, nor any other")
+    alike = [each for each in listed if each.partition(" #")[0] == name]
+    if alike:  # What is asked for is a study, and not a name.
+        return InputError(
+            f"`{name}` at {where} is another sweep: its settings or rows are not those of the study as it is now",
+            hint=f"`{alike[0]}` instead of the study shows what is stored; `run` stores this one beside it",
+        )
     close = difflib.get_close_matches(name, listed, n=1)
     every = f"there {'is' if len(listed) == 1 else 'are'} {'; '.join(listed)}"
     hint = f"did you mean `{close[0]}`? {every}" if close else every

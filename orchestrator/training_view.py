@@ -28,7 +28,7 @@ COLUMNS = {
     "tags.`hdsweep.seed`": 100,
     "metrics.`test_jaccard`": 100,
     "metrics.`test_miou_ledm`": 120,
-    "params.`training.mask_weight`": 120,
+    "params.`training.mask_weight`": 150,
     "params.`start.mask_weight`": 120,
     "attributes.`Dataset`": 200,
 }

@@ -354,6 +354,18 @@ def test_a_changed_study_file_leaves_the_table_of_the_old_one(study, home):
     assert names[1].startswith("Two rows (smoke) #")
 
 
+def test_a_changed_study_file_is_told_from_what_is_stored(study, home):
+    run(home, planned(study, home))
+    study.write_text(study.read_text() + "\n[pretraining]\nmask_weight = 0.5\n")
+    for verb in ("status", "report"):
+        _, err = hdsweep(verb, study, "--scale", "smoke", home=home.path, exit_code=2)
+        assert "`mine/smoke` at" in err
+        assert "is another sweep: its settings or rows are not those of the study as it is" in err
+        assert "`mine/smoke` instead of the study shows what is stored" in err
+    out, _ = hdsweep("status", "mine/smoke", "--json", home=home.path)
+    assert document(out)["finished"] == 5
+
+
 def test_seeds_that_a_study_lists_no_more_stay_in_the_table(study, home):
     study.write_text(STUDY.replace("[0, 1]", "[0, 1, 2]"))
     run(home, planned(study, home))
