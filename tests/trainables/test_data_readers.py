@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from trainables.data.own.describe import describe
+from trainables.data.readers import ReaderLostError, Readers
 from trainables.data.reading import attempts
 
 START = """
@@ -113,3 +115,45 @@ def test_what_is_bad_is_told_in_its_place(tmp_path: Path) -> None:
         if not isinstance(one, str):
             np.testing.assert_array_equal(one.image_HWC, other.image_HWC)
             np.testing.assert_array_equal(one.labels_HW, other.labels_HW)
+
+
+def of_size(count: int) -> bytes:
+    """Return so many bytes, or none that could be returned."""
+    if count < 0:
+        raise LookupError(f"nothing is of size {count}")
+    if count == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return bytes(count)
+
+
+LARGE = 5_000_000  # Many times what a pipe holds.
+
+
+def test_results_of_any_size_come_in_order_and_again_after_some_were_left() -> None:
+    sizes = [LARGE, 1, 2, LARGE + 1, 3, *range(4, 40)]
+    with Readers(3) as readers:
+        abandoned = readers.results(of_size, sizes)
+        assert len(next(abandoned)) == LARGE
+        abandoned.close()
+        assert [len(each) for each in readers.results(of_size, sizes)] == sizes
+        with pytest.raises(LookupError, match="nothing is of size -1"):
+            list(readers.results(of_size, [1, -1, 2]))
+        assert [len(each) for each in readers.results(of_size, [7])] == [7]
+
+
+def test_one_that_is_killed_is_told_of_whatever_the_others_are_about() -> None:
+    with Readers(2) as readers, pytest.raises(ReaderLostError):
+        list(readers.results(of_size, [LARGE, 0, LARGE, LARGE, 1]))
+
+
+def test_one_that_is_killed_in_the_middle_of_an_answer_is_told_of() -> None:
+    """The pools of the standard library would wait for the rest of it."""
+    with Readers(2) as readers:
+        results = readers.results(of_size, [1, LARGE, LARGE, LARGE])
+        next(results)
+        time.sleep(0.5)  # They answer more than a pipe holds, and nobody reads it.
+        for child in active_children():
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(ReaderLostError):
+            list(results)
