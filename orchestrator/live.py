@@ -17,6 +17,7 @@ from rich.text import Text
 from orchestrator.progress import RunView, State, SweepView
 from orchestrator.wording import clock, cut, duration, shortened
 
+PRETRAINING = "pretraining"
 WIDE = 120  # Columns from which table and pretrainings stand side by side.
 GAP = 3  # Columns between the two.
 NARROWEST_RIGHT, WIDEST_RIGHT = 38, 76
@@ -188,9 +189,9 @@ class _Drawing:
         sources = list(dict.fromkeys(str(view.run.source) for view in views))
         cells = {(_task(view), str(view.run.source)): view for view in views}
         tasks = list(dict.fromkeys(task for task, _ in cells))
-        names = min(max(map(len, tasks)), max(width // 2, 8))
+        names = min(max(map(len, (*tasks, PRETRAINING))), max(width // 2, 8))
         column = max(min((width - names) // len(sources) - 1, 18), 1)
-        header = Text("pretraining".ljust(names)[:names], style="bold")
+        header = Text(PRETRAINING.ljust(names)[:names], style="bold")
         shown = [cut(self._view.plan.named[source].shown, column) for source in sources]
         header.append("".join(f" {source:<{column}}" for source in shown))
         lines = [header]
@@ -248,7 +249,7 @@ class _Drawing:
 
     def _folded_pretrainings(self) -> Lines:
         views = self._view.pretrainings
-        return [self._folded("pretraining", views)] if views else []
+        return [self._folded(PRETRAINING, views)] if views else []
 
     def _folded_table(self) -> Lines:
         views = [view for view in self._view.runs.values() if not view.run.pretraining]

@@ -1,5 +1,6 @@
 """The table in Markdown, ours above the published one."""
 
+import html
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def render(table: Table, *, short: bool = False) -> str:
         short: name what made it in a line or two, and leave all settings and the study file out.
     """
     titles = [column.title for column in table.columns]
-    parts = [f"## {table.title}", _grid(["method", *titles], _ours(table))]
+    parts = [f"## {shown(table.title)}", _grid(["method", *titles], _ours(table))]
     parts.append("\n".join(f"- {note}" for note in table.notes))
     published = _published(table)
     if published:
@@ -30,6 +31,11 @@ def render(table: Table, *, short: bool = False) -> str:
         parts += [f"- {RULE}"] if table.comparable else []
     parts += _made(table.made, short=short) if table.made else []
     return "\n\n".join(parts) + "\n"
+
+
+def shown(text: str) -> str:
+    """Return somebody's text such that it is read as it is, and not as HTML."""
+    return html.escape(text, quote=False)
 
 
 def _made(made: Made, *, short: bool) -> list[str]:
@@ -51,7 +57,7 @@ def _made(made: Made, *, short: bool) -> list[str]:
 
 def _fold(title: str, text: str, language: str) -> str:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"<details><summary>{title}</summary>\n\n{fence}{language}\n{text.rstrip()}\n{fence}\n\n</details>"
+    return f"<details><summary>{shown(title)}</summary>\n\n{fence}{language}\n{text.rstrip()}\n{fence}\n\n</details>"
 
 
 def published_text(cell: Cell) -> str:

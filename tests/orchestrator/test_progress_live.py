@@ -86,6 +86,14 @@ def test_pretrainings_are_a_table_of_task_and_source(view):
     assert line_of(found, "supervised ").split() == ["supervised", "✗", "○", "○"]
 
 
+def test_the_head_of_pretrainings_is_whole_where_their_names_are_short():
+    small = load_plan("table2", scale="demo", methods="hybrid_ft", targets="ph2")
+    view = SweepView(small, {run.key: 10.0 for run in small.runs}, started=0.0)
+    found = lines(view, 80, 24)
+    assert line_of(found, "pretraining").split() == ["pretraining", "isic2018-like"]
+    assert line_of(found, "hybrid ").index("○") == line_of(found, "pretraining").index("isic")
+
+
 def test_pretrainings_fold_into_one_line_once_all_are_done(view, plan):
     for run in plan.runs:
         if run.pretraining:

@@ -215,6 +215,12 @@ def test_a_column_with_a_unit_is_named_with_it(demo, tmp_path):
     assert all(name.endswith(("_percent", "_points")) for name in numbers)
 
 
+def test_a_title_is_no_html_in_markdown(demo):
+    table = replace(make_table(demo, {}), title="<b>x</b> & <script>alert(1)</script>")
+    first = render_markdown(table).splitlines()[0]
+    assert first == "## &lt;b&gt;x&lt;/b&gt; &amp; &lt;script&gt;alert(1)&lt;/script&gt;"
+
+
 def test_latex_sees_no_command_of_ours():
     assert escaped("100 % of a_b & c") == r"100 \% of a\_b \& c"
 
