@@ -485,6 +485,16 @@ def test_jpeg_masks_heed_listed_black_and_white_as_png_masks_do(tmp_path, order,
         np.testing.assert_array_equal(labels_HW, 1 - large if order.startswith("a 255") else large)
 
 
+def test_masks_of_classes_that_are_not_listed_are_told(tmp_path):
+    pairs(tmp_path, ("0", "1"), ("0_b", "1_b", "0_left_eye", "1_hair", "9_hair", "note"))
+    found = looked_at(tmp_path, masks=tmp_path / "masks/{id}_{class}.png")
+    assert found.notes[-1] == (
+        "2 masks are of no class of the list and unused, such as 0_left_eye.png"
+    )
+    (tmp_path / "classes.txt").write_text("a\nb\nhair\nleft eye")
+    assert len(looked_at(tmp_path, masks=tmp_path / "masks/{id}_{class}.png").notes) == 1
+
+
 def test_two_masks_of_one_image_are_refused_with_both_names(tmp_path):
     put(tmp_path / "images/1.png", Image.new("RGB", (SIDE, SIDE)))
     put(tmp_path / "images/2.png", Image.new("RGB", (SIDE, SIDE)))

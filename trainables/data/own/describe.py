@@ -36,6 +36,7 @@ from trainables.data.own.pairing import (
     MASKS,
     SUFFIXES,
     Places,
+    of_no_class,
     pair,
     split_pattern,
 )
@@ -147,6 +148,11 @@ def look_at(
     with _opened(blank, unpack_beside) as places:
         pairs = _paired(places)
         told, notes = _told(blank, pairs, said, every=every)
+        if unused := of_no_class(places, pairs):
+            first = unused[0].relative_to(places.masks)
+            notes.append(
+                f"{len(unused)} masks are of no class of the list and unused, such as {first}"
+            )
         white = tell_white([entry.image for entry in pairs.entries]) if not _xray(said) else None
     known = {entry.id for entry in pairs.entries}
     dataset = blank.model_copy(

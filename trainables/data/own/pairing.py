@@ -128,6 +128,23 @@ def part_of(pattern: str, path: Path, root: Path, parts: Sequence[str]) -> str:
     return next(part for part in _longest_first(parts) if _matched(pattern, text, part))
 
 
+def of_no_class(places: Places, found: Found) -> list[Path]:
+    """Return masks of known images that a pattern would take if the class list had their class."""
+    if "{class}" not in places.masks_named:
+        return []
+    pattern = places.masks_named.replace("{class}", "*")
+    known = {entry.id for entry in found.entries}
+    used = {path for entry in found.entries for path in (entry.image, *entry.masks)}
+    unused = []
+    for _, path in _files(places.masks, MASKS):
+        below = plain(_below(path, places.masks))
+        if path not in used and known & {
+            _matched(pattern, below, least=each) for each in (False, True)
+        }:
+            unused.append(path)
+    return unused
+
+
 def plain(name: str) -> str:
     """Return a name as other systems write it: macOS decomposes accented letters."""
     return unicodedata.normalize("NFC", name)
