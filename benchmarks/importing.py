@@ -9,9 +9,9 @@ Both are run by turns, several times, in the same minutes, each from the start o
 medians of the time that passed, and of the processor time of all processes, which another program on the machine
 changes least. Peak memory is the largest resident set of any process of each (`ru_maxrss`).
 
-Found on two shared cores (2026-12-01, `--times 5`): at 1,000 images import is 1.04 times as fast, with 0.92 of the
-script's processor time; at 300 the start of the command, 0.6 s of processor time, leaves 0.89. If masks are coded by
-colours, it takes 1.02 of the script's processor time at 1,000 images, and is 0.88 times as fast at 300.
+Found on two cores that others wanted too (2026-12-01, `--times 3`): with masks of labels, import takes 0.92 of the
+script's processor time at 1,000 images, and 1.02 at 300, where the start of the command (0.6 s) weighs more; with masks
+coded by colours 1.04 and 1.09.
 
     python benchmarks/importing.py            # some minutes, 200 MB of disk for a while
 """
