@@ -17,11 +17,11 @@ from typing import Any
 
 from recording import asked, keep
 
-from orchestrator.attempts import Attempt
-from orchestrator.book import Book
-from orchestrator.home import open_home
-from orchestrator.plan import PlannedRun, load_plan
-from orchestrator.store import Store
+from orchestrator.plan.plan import PlannedRun, load_plan
+from orchestrator.store.book import Book
+from orchestrator.store.home.attempts import Attempt
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
 
 SPEC = "spec.json"
 ROUNDS = 5  # Of each, in turns.

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from recording import asked, keep
 
-from trainables.data.batches import MOST_CROPPED, load_batch
 from trainables.data.datasets import all_datasets
-from trainables.data.images import resize_image
+from trainables.data.feeding.batches import MOST_CROPPED, load_batch
+from trainables.data.files.images import resize_image
 from trainables.data.info import Sample
 from trainables.data.store import ArrowDataset, write_dataset
 

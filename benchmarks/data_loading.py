@@ -92,7 +92,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch  # noqa: F401 - to know its share
 
     torch_imported = private()
-    from trainables.data.batches import load_batch
+    from trainables.data.feeding.batches import load_batch
     from trainables.data.prepared import read_prepared
     from trainables.data.store import ArrowDataset
 
@@ -124,7 +124,7 @@ def seconds_per_update() -> float:
     """Return the time that the demo's ADM takes to train on a batch."""
     import torch
 
-    from orchestrator.plan import load_plan
+    from orchestrator.plan.plan import load_plan
     from trainables.networks import build
 
     plan = load_plan("table2", scale="demo", methods="hybrid_ft", targets="ffhq34")

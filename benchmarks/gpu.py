@@ -40,8 +40,8 @@ from plain_adm import DiffusersAdm, filled
 from profiling import profiled
 from recording import RESULTS, hardware, today
 
-from orchestrator.costs import forward_gflop, training_gflop
-from orchestrator.forecast import memory_gb
+from orchestrator.plan.cost.arithmetic import forward_gflop, training_gflop
+from orchestrator.plan.cost.forecast import memory_gb
 from trainables.config import (
     AdmConfig,
     ComputeConfig,

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from recording import asked, keep
 
-from trainables.data.chest_xray import equalise
 from trainables.data.datasets import all_datasets
-from trainables.data.images import read_colour, resize_image
-from trainables.data.likeness import (
+from trainables.data.files.images import read_colour, resize_image
+from trainables.data.inspection.likeness import (
     DETAIL_SIDE,
     SAME_LAYOUT,
     agreement,
@@ -36,6 +35,7 @@ from trainables.data.likeness import (
     least_detail,
     mirrored,
 )
+from trainables.data.releases.chest_xray import equalise
 
 SETS = ("ph2", "montgomery", "shenzhen", "isic2018")
 SIDES = (256, 64, 32)

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from recording import asked, keep
 
-from orchestrator.home import open_home
-from orchestrator.plan import Plan, PlannedRun, load_plan
-from orchestrator.store import Store
+from orchestrator.plan.plan import Plan, PlannedRun, load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
 from trainables.metrics import empty
 from trainables.metrics.per_image import write_image_counts
 

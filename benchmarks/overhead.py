@@ -75,7 +75,7 @@ def plain_tune(home: Path, folder: Path, arguments: argparse.Namespace) -> dict[
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    from orchestrator.plan import load_plan
+    from orchestrator.plan.plan import load_plan
 
     plan = load_plan("table2", scale=SCALE, home=home, methods=arguments.methods)
     started = time.time()

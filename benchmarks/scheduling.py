@@ -22,11 +22,11 @@ from typing import Any
 
 from recording import asked, keep
 
-from orchestrator.forecast import H200, Forecast, forecast
-from orchestrator.plan import Plan, load_plan, make_plan
-from orchestrator.scale import load_scale
-from orchestrator.simulate import Barrier, Simulation, misjudged, simulate
-from orchestrator.study import load_study
+from orchestrator.plan.cost.forecast import H200, Forecast, forecast
+from orchestrator.plan.cost.simulate import Barrier, Simulation, misjudged, simulate
+from orchestrator.plan.plan import Plan, load_plan, make_plan
+from orchestrator.study.scale import load_scale
+from orchestrator.study.study import load_study
 
 GPUS = (1, 4, 8, 16, 64)
 FACTOR = 2.0

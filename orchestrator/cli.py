@@ -9,8 +9,6 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from orchestrator import unusable
-from orchestrator.checking import LONGEST_SHOWN
 from orchestrator.commands import (
     cluster,
     compare,
@@ -24,17 +22,19 @@ from orchestrator.commands import (
     weights,
 )
 from orchestrator.commands.common import put, say
-from orchestrator.environment import settle
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.json_documents import error_document
-from orchestrator.stopping import run_until_asked
-from orchestrator.streams import (
+from orchestrator.process import unusable
+from orchestrator.process.environment import settle
+from orchestrator.process.stopping import run_until_asked
+from orchestrator.process.streams import (
     make_robust,
     require_utf8,
     require_working_directory,
     require_written,
     start_as_meant,
 )
+from orchestrator.study.checking import LONGEST_SHOWN
 
 INTERRUPTED = 130
 

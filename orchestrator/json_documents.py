@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import HdsweepError
-from orchestrator.identity import Identity
+from orchestrator.plan.identity import Identity
 
 VERSION = 1
 

@@ -127,8 +127,8 @@ def tiny(family_of_data):
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     """Return a tracking database with its tables, which take MLflow seconds to create."""
-    from orchestrator.home import open_home
-    from orchestrator.store import Store
+    from orchestrator.store.home.home import open_home
+    from orchestrator.store.store import Store
 
     home = open_home(tmp_path_factory.mktemp("empty"))
     with Store.open(home):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 
 HISTORY = [["loss", 1, 0.5, 1000], ["loss", 2, 0.25, 2000]]
 

@@ -23,7 +23,8 @@ def imported(code):
 
 def test_planning_imports_neither_torch_nor_ray_nor_mlflow():
     code = (
-        "from orchestrator import cli, plan\n"
+        "from orchestrator import cli\n"
+        "from orchestrator.plan import plan\n"
         "from trainables import config, methods, registry\n"
         "from trainables.data import datasets\n"
         "methods.all_methods(), datasets.all_datasets()"
@@ -34,9 +35,9 @@ def test_planning_imports_neither_torch_nor_ray_nor_mlflow():
 def test_what_only_reads_a_home_does_not_wait_for_mlflow(tmp_path):
     code = (
         "from pathlib import Path\n"
-        "from orchestrator.home import open_home\n"
-        "from orchestrator.plan import load_plan\n"
-        "from orchestrator.store import Store\n"
+        "from orchestrator.store.home.home import open_home\n"
+        "from orchestrator.plan.plan import load_plan\n"
+        "from orchestrator.store.store import Store\n"
         f"home = open_home(Path({str(tmp_path)!r}))\n"
     )
     write = "with Store.open(home) as store: store.begin_sweep(load_plan('table2', scale='smoke'))"
@@ -44,7 +45,7 @@ def test_what_only_reads_a_home_does_not_wait_for_mlflow(tmp_path):
     read = (
         "from orchestrator.commands import results, sweep\n"
         "from orchestrator.report import evidence\n"
-        "from orchestrator import running, status\n"
+        "from orchestrator.verbs import run, status\n"
         "assert Store.read(home).tables() == {}"
     )
     assert not imported(code + read) & {"torch", "ray", "mlflow", "pandas"}

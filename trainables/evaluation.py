@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.config import DatasetRef
-from trainables.data.batches import load_batch
+from trainables.data.feeding.batches import load_batch
 from trainables.data.store import ArrowDataset
 from trainables.metrics import Accumulator, empty
 

@@ -23,7 +23,7 @@ def validate(file: FileArgument, as_json: JsonOption = False) -> None:
 
     Exit status 1 if there is anything to mend.
     """
-    from orchestrator import cluster_file, kuberay_file
+    from orchestrator.cluster.launch import cluster_file, kuberay_file
 
     kuberay = kuberay_file.is_kuberay(cluster_file.read_cluster_file(file))
     found = (kuberay_file if kuberay else cluster_file).problems(file)
@@ -56,8 +56,8 @@ def up(
 
     Exit status 1 if one has not, naming it and the reason; 2 if there is something to mend in FILE.
     """
-    from orchestrator.cluster.head import read_cluster
-    from orchestrator.cluster.launch import up
+    from orchestrator.cluster.launch.head import read_cluster
+    from orchestrator.cluster.launch.machines import up
 
     up(read_cluster(file), seconds=wait, restart=restart, say=say)
 
@@ -81,8 +81,8 @@ def submit(
     `--address auto` is added where the verb takes it. Exit status: that of VERB. Ctrl-C leaves it running.
     Paths are those of the head, relative ones from the user's home folder there.
     """
-    from orchestrator.cluster import jobs
-    from orchestrator.cluster.head import Head, read_cluster
+    from orchestrator.cluster.launch import jobs
+    from orchestrator.cluster.launch.head import Head, read_cluster
 
     options = _options_of(context, arguments)
     given = {each.partition("=")[0] for each in arguments}
@@ -109,8 +109,8 @@ def logs(
 
     With --follow, the exit status is that of the job.
     """
-    from orchestrator.cluster import jobs
-    from orchestrator.cluster.head import Head, read_cluster
+    from orchestrator.cluster.launch import jobs
+    from orchestrator.cluster.launch.head import Head, read_cluster
 
     head = Head(read_cluster(file))
     _follow(file, head, jobs.find(head, job), until_end=follow)
@@ -119,8 +119,8 @@ def logs(
 @app.command()
 def status(file: FileArgument, as_json: JsonOption = False) -> None:
     """Show the nodes of FILE's cluster, its jobs, and what the autoscaler says."""
-    from orchestrator.cluster import jobs
-    from orchestrator.cluster.head import Head, read_cluster
+    from orchestrator.cluster.launch import jobs
+    from orchestrator.cluster.launch.head import Head, read_cluster
 
     found = jobs.status(Head(read_cluster(file)))
     if as_json:
@@ -134,8 +134,8 @@ def status(file: FileArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def down(file: FileArgument) -> None:
     """Stop Ray on the machines of FILE, or end them where they are a cloud's."""
-    from orchestrator.cluster.head import read_cluster
-    from orchestrator.cluster.launch import down
+    from orchestrator.cluster.launch.head import read_cluster
+    from orchestrator.cluster.launch.machines import down
 
     down(read_cluster(file), say)
 
@@ -159,7 +159,7 @@ def _options_of(context: typer.Context, arguments: list[str]) -> set[str]:
 
 def _follow(file: Path, head: Any, job: str, *, until_end: bool) -> None:
     """Print what a job prints, and leave with its exit status."""
-    from orchestrator.cluster import jobs
+    from orchestrator.cluster.launch import jobs
 
     def out(text: str) -> None:
         sys.stdout.write(text)
@@ -176,7 +176,7 @@ def _follow(file: Path, head: Any, job: str, *, until_end: bool) -> None:
 
 
 def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
-    from orchestrator.cluster.launch import resources
+    from orchestrator.cluster.launch.machines import resources
 
     table = _table("node", "resources")
     for node in nodes:

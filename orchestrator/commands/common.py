@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.errors import InputError
-from orchestrator.home import home_folder
 from orchestrator.json_documents import document
+from orchestrator.store.home.home import home_folder
 from trainables.bounds import MOST_CPUS, MOST_TRIES
 
 UNLIMITED = 100_000  # Columns of what is no terminal.
@@ -214,6 +214,6 @@ def print_rich(renderable: Any) -> None:
 
 def print_table(table: Any) -> None:
     """Print the table of a study."""
-    from orchestrator.report.terminal import render
+    from orchestrator.report.writers.terminal import render
 
     print_rich(render(table))

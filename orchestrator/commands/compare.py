@@ -29,8 +29,8 @@ def compare(
     Exit status: 0 every value is the same to the last bit, 1 one differs or is missing on one side,
     2 wrong input.
     """
-    from orchestrator.compare import compare as hold_together
-    from orchestrator.compare import open_side, render, to_record
+    from orchestrator.verbs.compare import compare as hold_together
+    from orchestrator.verbs.compare import open_side, render, to_record
 
     here = home.expanduser().absolute()
     found = hold_together(open_side(a, here), open_side(b, here))

@@ -15,7 +15,7 @@ from orchestrator.commands.common import (
     say,
 )
 from orchestrator.errors import require_one_of
-from orchestrator.home import Home, open_home
+from orchestrator.store.home.home import Home, open_home
 from trainables.bounds import LARGEST_SIDE, MOST_CPUS, MOST_DRAWN
 
 app = typer.Typer(help="Prepare, import, verify and show datasets.", no_args_is_help=True)
@@ -48,7 +48,7 @@ def list_(
     home: HomeOption = DEFAULT_HOME, image_size: SizeOption = 256, as_json: JsonOption = False
 ) -> None:
     """List the datasets: what they are, where to get them, and whether they are prepared."""
-    from orchestrator.datasets import listed, render_datasets
+    from orchestrator.verbs.data import listed, render_datasets
 
     records = listed(home.expanduser().absolute(), image_size)
     if as_json:
@@ -82,7 +82,7 @@ def prepare(
 
     What is prepared already is prepared again if the files it was read from have changed.
     """
-    from orchestrator.datasets import known, prepare_dataset, skipped_lines
+    from orchestrator.verbs.data import known, prepare_dataset, skipped_lines
 
     info = known(name, Home(home.expanduser().absolute()))
     opened = open_home(home, adopt=adopt)
@@ -194,8 +194,8 @@ def import_(
     """
     from typing import get_args
 
-    from orchestrator.datasets import skipped_lines
-    from orchestrator.own_datasets import Files, Preparing, import_dataset
+    from orchestrator.verbs.data import skipped_lines
+    from orchestrator.verbs.own_data import Files, Preparing, import_dataset
     from trainables.config import Augmentation, Metric
     from trainables.data.own.coding import ENCODINGS
     from trainables.data.own.description import Modality
@@ -236,7 +236,7 @@ def remove(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
 
     Its own files and the results of finished runs stay.
     """
-    from orchestrator.own_datasets import remove_dataset
+    from orchestrator.verbs.own_data import remove_dataset
 
     gone = remove_dataset(name, Home(home.expanduser().absolute()))
     say(f"{name}: removed {', '.join(gone)}")
@@ -253,7 +253,7 @@ def verify(
 
     Exit status 1 if something should be looked at before training.
     """
-    from orchestrator.datasets import known, render_verified, verified_record, verify_prepared
+    from orchestrator.verbs.data import known, render_verified, verified_record, verify_prepared
 
     path = home.expanduser().absolute()
     found = verify_prepared(known(name, Home(path)), path, image_size)
@@ -275,7 +275,7 @@ def show(
     image_size: SizeOption = 256,
 ) -> None:
     """Write a contact sheet: images of a prepared dataset with their labels laid over them."""
-    from orchestrator.datasets import known, write_contact_sheet
+    from orchestrator.verbs.data import known, write_contact_sheet
 
     path = home.expanduser().absolute()
     info = known(name, Home(path))

@@ -15,7 +15,7 @@ def check(
 
     Exit status 1 if it does not.
     """
-    from orchestrator.method_check import checked
+    from orchestrator.verbs.check import checked
 
     broken = False
     records = []

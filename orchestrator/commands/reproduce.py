@@ -18,12 +18,12 @@ from orchestrator.commands.common import (
     say,
 )
 from orchestrator.errors import InputError
-from orchestrator.home import Home
-from orchestrator.private_folder import private_folder
+from orchestrator.process.private_folder import private_folder
+from orchestrator.store.home.home import Home
 
 if TYPE_CHECKING:
-    from orchestrator.plan import Plan
-    from orchestrator.reproduce import Reproduced
+    from orchestrator.plan.plan import Plan
+    from orchestrator.verbs.reproduce import Reproduced
 
 
 def reproduce(
@@ -51,10 +51,10 @@ def reproduce(
     # As the workers of a sweep have it; read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from orchestrator.asked import plans_of_cell
-    from orchestrator.reproduce import keys_of, made_of
-    from orchestrator.reproduce import reproduce as train_again
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
+    from orchestrator.verbs.asked import plans_of_cell
+    from orchestrator.verbs.reproduce import keys_of, made_of
+    from orchestrator.verbs.reproduce import reproduce as train_again
 
     opened = Home(home.expanduser().absolute())
     store = Store.read(opened)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.asked import asked_plan, require_home
+from orchestrator.cluster.hardware import cpu_cores
 from orchestrator.commands.common import (
     DEFAULT_HOME,
     FromTuneOption,
@@ -24,13 +24,13 @@ from orchestrator.commands.common import (
     say,
 )
 from orchestrator.errors import InputError
-from orchestrator.hardware import cpu_cores
-from orchestrator.home import Home, may_be_written, owners_only
-from orchestrator.identity import folders, slug
-from orchestrator.plan import Plan
+from orchestrator.plan.identity import folders, slug
+from orchestrator.plan.plan import Plan
+from orchestrator.store.home.home import Home, may_be_written, owners_only
+from orchestrator.verbs.asked import asked_plan, require_home
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    from orchestrator.store.store import Store
 
 
 @nothing_collected()
@@ -63,9 +63,9 @@ def report(
     """
     from orchestrator.report import write_report
     from orchestrator.report.evidence import gather
-    from orchestrator.report.records import to_document
-    from orchestrator.running import table_of
-    from orchestrator.store import Store
+    from orchestrator.report.writers.records import to_document
+    from orchestrator.store.store import Store
+    from orchestrator.verbs.run import table_of
 
     opened = Home(home.expanduser().absolute())
     planned = asked_plan(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.asked import asked_plan, require_home
 from orchestrator.commands.common import (
     DEFAULT_HOME,
     HOW,
@@ -37,15 +36,16 @@ from orchestrator.commands.common import (
     say,
 )
 from orchestrator.errors import InputError, require_one_of
-from orchestrator.failures import grouped
-from orchestrator.home import Home
-from orchestrator.invocation import typed
-from orchestrator.parts import require_parts
-from orchestrator.plan import Plan
+from orchestrator.plan.data_parts import require_parts
+from orchestrator.plan.plan import Plan
+from orchestrator.process.invocation import typed
+from orchestrator.store.failures import grouped
+from orchestrator.store.home.home import Home
+from orchestrator.verbs.asked import asked_plan, require_home
 from orchestrator.wording import in_short, one_line
 
 if TYPE_CHECKING:
-    from orchestrator.running import Outcome
+    from orchestrator.verbs.run import Outcome
 from trainables.bounds import MOST_SPENT
 
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
@@ -114,12 +114,12 @@ def run(
     (143 by SIGTERM, 129 by a closed terminal):
     the same command goes on where it stopped.
     """
-    from orchestrator.display import KINDS, open_display
-    from orchestrator.fresh_home import no_trace_if_refused
-    from orchestrator.notify import notifying, receiver, watched_sweep
-    from orchestrator.progress import SweepView
-    from orchestrator.running import ready_plan, run_plan
-    from orchestrator.tracking_server import choose
+    from orchestrator.store.home.fresh_home import no_trace_if_refused
+    from orchestrator.store.tracking.server import choose
+    from orchestrator.sweep.watch.display import KINDS, open_display
+    from orchestrator.sweep.watch.notify import notifying, receiver, watched_sweep
+    from orchestrator.sweep.watch.progress import SweepView
+    from orchestrator.verbs.run import ready_plan, run_plan
 
     require_one_of("--progress", progress, KINDS)
     require_one_of("--order", order, ORDERS)
@@ -140,8 +140,8 @@ def run(
         )
 
     make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
-    from orchestrator.ray_session import devices
-    from orchestrator.sweep import Options
+    from orchestrator.cluster.session.session import devices
+    from orchestrator.sweep.sweep import Options
 
     with no_trace_if_refused(home, adopt=adopt) as opened:
         found = devices(address, workers=workers, gpu_gb=gpu_gb)
@@ -216,13 +216,13 @@ def plan(
     Needs no data, no GPU and no home folder. With --gpus, adds the time that a simulated sweep
     takes, beside the least that any order could take.
     """
-    from orchestrator.planning import (
+    from orchestrator.plan.cost.simulate import GPU_GB
+    from orchestrator.verbs.plan import (
         AskedGpus,
         explain,
         plan_record,
         render_plan,
     )
-    from orchestrator.simulate import GPU_GB
 
     if gpus is None and (gpu_gb is not None or gantt is not None):
         flag = "--gantt" if gpu_gb is None else "--gpu-gb"
@@ -272,7 +272,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show what of STUDY is finished, running, failed and still to do."""
-    from orchestrator.status import render_failed, render_status, status_of
+    from orchestrator.verbs.status import render_failed, render_status, status_of
 
     opened = Home(home.expanduser().absolute())
     planned = asked_plan(

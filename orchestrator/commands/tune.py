@@ -89,14 +89,14 @@ def tune(
     Interrupted, the same command goes on; exit status 130 then (143 by SIGTERM, 129 by a closed
     terminal). Test images are never read.
     """
-    from orchestrator.display import KINDS
-    from orchestrator.fresh_home import no_trace_if_refused
-    from orchestrator.notify import notifying, receiver
-    from orchestrator.ray_session import devices
-    from orchestrator.sweep import Options
-    from orchestrator.tracking_server import choose
-    from orchestrator.tuning.command import ready, search_and_answer
+    from orchestrator.cluster.session.session import devices
+    from orchestrator.store.home.fresh_home import no_trace_if_refused
+    from orchestrator.store.tracking.server import choose
+    from orchestrator.sweep.sweep import Options
+    from orchestrator.sweep.watch.display import KINDS
+    from orchestrator.sweep.watch.notify import notifying, receiver
     from orchestrator.tuning.search import make_search
+    from orchestrator.verbs.tune import ready, search_and_answer
 
     require_one_of("--progress", progress, KINDS)
     receivers = [receiver(each) for each in notify or ()]

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.asked import require_home
 from orchestrator.commands.common import (
     DEFAULT_HOME,
     HomeOption,
@@ -16,7 +15,8 @@ from orchestrator.commands.common import (
     put,
     say,
 )
-from orchestrator.home import Home, open_home
+from orchestrator.store.home.home import Home, open_home
+from orchestrator.verbs.asked import require_home
 
 
 def reconcile(
@@ -29,11 +29,11 @@ def reconcile(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the database and the folders together after a crash; `run` does so too."""
-    from orchestrator.fresh_home import no_trace_if_refused
-    from orchestrator.rebuilding import Rebuilt
-    from orchestrator.rebuilding import rebuild as rebuild_database
-    from orchestrator.store import Store
-    from orchestrator.tracking_server import choose
+    from orchestrator.store.home.fresh_home import no_trace_if_refused
+    from orchestrator.store.store import Store
+    from orchestrator.store.tracking.server import choose
+    from orchestrator.verbs.rebuild import Rebuilt
+    from orchestrator.verbs.rebuild import rebuild as rebuild_database
 
     was_there = os.path.exists(home)
     with no_trace_if_refused(home) as opened:
@@ -73,7 +73,7 @@ def ui(
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
 ) -> None:
     """Serve the MLflow UI over everything stored, on this machine only."""
-    from orchestrator.ui import serve
+    from orchestrator.verbs.ui import serve
 
     opened = Home(home.expanduser().absolute())
     ended = serve(opened.path, port=port, host=host, open_browser=open_browser, tell=put, say=say)
@@ -90,7 +90,7 @@ def doctor(
     """Check whether this machine is ready. Exit status 1 if something has to be mended."""
     from dataclasses import asdict
 
-    from orchestrator.doctor import diagnose, diagnose_nodes, render
+    from orchestrator.verbs.doctor import diagnose, diagnose_nodes, render
 
     checks = diagnose(home.expanduser().absolute())
     if address != "local":

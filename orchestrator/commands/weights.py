@@ -14,7 +14,7 @@ from orchestrator.commands.common import (
     print_rich,
     say,
 )
-from orchestrator.home import Home, open_home
+from orchestrator.store.home.home import Home, open_home
 
 if TYPE_CHECKING:
     from trainables.networks.weights import KeyReport
@@ -27,7 +27,7 @@ NameArgument = Annotated[str, typer.Argument(help="resnet50 or mit_b3.")]
 @app.command("list")
 def list_(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """List the ImageNet weights: which rows need them, and whether they are here."""
-    from orchestrator.weights import listed, render_weights
+    from orchestrator.verbs.weights import listed, render_weights
 
     records = listed(home.expanduser().absolute())
     if as_json:
@@ -45,7 +45,7 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Check weights that you have against the network, and store them as safetensors."""
-    from orchestrator.weights import import_weights
+    from orchestrator.verbs.weights import import_weights
 
     opened = open_home(home, adopt=adopt)
     _report(name, opened, import_weights(name, source, opened), as_json=as_json)
@@ -60,7 +60,7 @@ def fetch(
     as_json: JsonOption = False,
 ) -> None:
     """Download published weights, check them, and store them as safetensors."""
-    from orchestrator.weights import fetch_weights
+    from orchestrator.verbs.weights import fetch_weights
 
     opened = open_home(home, adopt=adopt)
     _report(name, opened, fetch_weights(name, opened, url=url), as_json=as_json)
@@ -68,7 +68,7 @@ def fetch(
 
 def _report(name: str, home: Home, report: "KeyReport", *, as_json: bool) -> None:
     """Say what a file did and which one it was."""
-    from orchestrator.weights import imported_record, render_report
+    from orchestrator.verbs.weights import imported_record, render_report
 
     record = imported_record(name, home, report)
     say(f"{name}: {render_report(report)}")

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.report import latex, markdown, records
 from orchestrator.report.cells import Table
+from orchestrator.report.writers import latex, markdown, records
 
 if TYPE_CHECKING:
     from orchestrator.report.evidence import Evidence
@@ -40,7 +40,8 @@ def write_report(
         write(table, folder / name)
     files = [folder / name for name in WRITERS]
     if evidence is not None:
-        from orchestrator.report import figures, page
+        from orchestrator.report import figures
+        from orchestrator.report.writers import page
 
         drawn = figures.save(table, evidence, folder / FIGURES, processes=processes)
         (folder / PAGE).write_text(

@@ -12,9 +12,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 
-from orchestrator.comparable import OTHER_WEIGHTS
-from orchestrator.plan import Cell as Place
-from orchestrator.plan import Plan
+from orchestrator.plan.comparable import OTHER_WEIGHTS
+from orchestrator.plan.plan import Cell as Place
+from orchestrator.plan.plan import Plan
 from orchestrator.report.images import ImageCounts
 from orchestrator.report.made import Made
 from orchestrator.report.statistics import Highest, Scored, scored, select

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from orchestrator.attempts import RESULT
-from orchestrator.failures import Group, grouped
-from orchestrator.plan import Plan, PlannedRun
-from orchestrator.tags import ATTEMPT
+from orchestrator.plan.plan import Plan, PlannedRun
+from orchestrator.store.failures import Group, grouped
+from orchestrator.store.home.attempts import RESULT
+from orchestrator.store.tags import ATTEMPT
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store, StoredRun
+    from orchestrator.store.store import Store, StoredRun
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def gather(plan: Plan, store: "Store | None", *, pictures: bool = True) -> Evide
 
 
 def _done(run: PlannedRun, stored: "StoredRun") -> Done:
-    from orchestrator.store import REDONE
+    from orchestrator.store.store import REDONE
 
     result = _result(stored.artifacts)
     code = ("hdsweep", "commit", "changes")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.errors import InputError
+from orchestrator.plan.cost.simulate import Interval, Simulation
 from orchestrator.report.figures import INK, PALE, colour_of, svg
-from orchestrator.simulate import Interval, Simulation
 from orchestrator.wording import DAY, HOUR, MINUTE
 from trainables.methods import all_methods
 

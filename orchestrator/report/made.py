@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.identity import Identity
 from orchestrator.json_documents import sweep_record
-from orchestrator.plan import Plan
-from orchestrator.resolved import lines
+from orchestrator.plan.identity import Identity
+from orchestrator.plan.plan import Plan
+from orchestrator.study.resolved import lines
 from orchestrator.wording import duration
 
 if TYPE_CHECKING:
-    from orchestrator.sweep_file import Description
+    from orchestrator.store.sweeps.file import Description
 
 DATA_FILES = ("table.csv", "table.parquet", "table.json")
 

@@ -13,16 +13,16 @@ from statistics import fmean
 
 import optuna
 
-from orchestrator.attempts import Attempt
-from orchestrator.events import OnEvent
-from orchestrator.failures import Failure
-from orchestrator.home import Home
-from orchestrator.plan import PlannedRun
-from orchestrator.preflight import require_alike
-from orchestrator.ray_session import ray_session
-from orchestrator.stopping import StopFlag
-from orchestrator.store import Store, StoredRun
-from orchestrator.sweep import Options, Sweep
+from orchestrator.cluster.preflight import require_alike
+from orchestrator.cluster.session.session import ray_session
+from orchestrator.plan.plan import PlannedRun
+from orchestrator.process.stopping import StopFlag
+from orchestrator.store.failures import Failure
+from orchestrator.store.home.attempts import Attempt
+from orchestrator.store.home.home import Home
+from orchestrator.store.store import Store, StoredRun
+from orchestrator.sweep.events import OnEvent
+from orchestrator.sweep.sweep import Options, Sweep
 from orchestrator.tuning.ledger import SECONDS, Ledger
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import Search
@@ -290,7 +290,7 @@ def run_search(
     record.take_in(ledger)
     if not sweep.over:
         with ray_session(options.address, workers=options.workers) as folder:
-            from orchestrator.experiment import run_experiment
+            from orchestrator.sweep.experiment import run_experiment
 
             if options.address != "local":
                 require_alike(store.home.address, {})

@@ -20,9 +20,9 @@ from typing import TextIO, cast
 from optuna.trial import FrozenTrial, TrialState
 from rich.text import Text
 
-from orchestrator.display import Unbreakable, able_kind, live_view
-from orchestrator.events import Event, OnEvent
-from orchestrator.notify import Watched
+from orchestrator.sweep.events import Event, OnEvent
+from orchestrator.sweep.watch.display import Unbreakable, able_kind, live_view
+from orchestrator.sweep.watch.notify import Watched
 from orchestrator.tuning.driver import Notice
 from orchestrator.tuning.search import Search
 from orchestrator.wording import duration, one_line

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from orchestrator.store import Store
+from orchestrator.store.store import Store
 from orchestrator.tuning.ledger import REASON, SECONDS, Ledger
 from orchestrator.tuning.search import Search
 

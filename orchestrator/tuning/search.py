@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from orchestrator.errors import InputError, UnknownNameError, require_one_of
-from orchestrator.plan import Cell, PlannedRun, fine_tuning_run, pretraining_run
-from orchestrator.scale import Scale, load_scale
-from orchestrator.selection import refuse_repeated
-from orchestrator.settings import Layer, set_layer
-from orchestrator.specs import Specs
-from orchestrator.study import Study, load_study
+from orchestrator.plan.plan import Cell, PlannedRun, fine_tuning_run, pretraining_run
+from orchestrator.plan.specs import Specs
+from orchestrator.study.scale import Scale, load_scale
+from orchestrator.study.selection import refuse_repeated
+from orchestrator.study.settings import Layer, set_layer
+from orchestrator.study.study import Study, load_study
 from search_spaces import SearchSpace, SpaceError, all_spaces, load_space
 from trainables.bounds import INT64_MAX
 from trainables.config import PretrainingConfig

@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from orchestrator.events import Event
-from orchestrator.home import Home
-from orchestrator.live import render
-from orchestrator.plan import load_plan
-from orchestrator.progress import SweepView
-from orchestrator.store import Store
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import Home
+from orchestrator.store.store import Store
+from orchestrator.sweep.events import Event
+from orchestrator.sweep.watch.live_table import render
+from orchestrator.sweep.watch.progress import SweepView
 from tests.command_line import hdsweep
 from trainables.data.datasets import all_datasets
 

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.store import Store
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
 from tests.browser import browser
 from tests.command_line import command
 from tests.stored_runs import fill

@@ -19,7 +19,7 @@ import grpc
 import pytest
 import yaml
 
-from orchestrator.doctor import LISTENING, _loopback
+from orchestrator.verbs.doctor import LISTENING, _loopback
 from tests.command_line import command
 
 pytestmark = [

@@ -7,11 +7,11 @@ import subprocess
 import pytest
 from ray.cluster_utils import Cluster
 
+from orchestrator.cluster.hardware import Devices
+from orchestrator.cluster.nodes import Demand
+from orchestrator.cluster.session.session import devices
 from orchestrator.errors import InputError
-from orchestrator.forecast import Resources
-from orchestrator.hardware import Devices
-from orchestrator.nodes import Demand
-from orchestrator.ray_session import devices
+from orchestrator.plan.cost.forecast import Resources
 from tests.command_line import command, outcome
 from tests.documents import document
 from tests.end_to_end.processes import wait_for_text

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 import orchestrator
 import search_spaces
 import trainables
-from orchestrator.checking import Place, check
 from orchestrator.cli import app
 from orchestrator.errors import InputError
-from orchestrator.settings import Settings, set_layer, setting_paths
-from orchestrator.study import _StudyFile, load_study
+from orchestrator.study.checking import Place, check
+from orchestrator.study.settings import Settings, set_layer, setting_paths
+from orchestrator.study.study import _StudyFile, load_study
 from tests.command_line import hdsweep
 from trainables.bounds import INT64_MAX
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.budget import Budget
+from orchestrator.sweep.budget import Budget
 from tests.command_line import command
 from tests.documents import document
 

@@ -1,6 +1,6 @@
 """A method of the user's own, carried to workers by an object store: the files that its hash is of."""
 
-from orchestrator.mirror import Mirror
+from orchestrator.store.home.mirror import Mirror
 from trainables.code import method_hash
 from trainables.node_cache import NodeCache
 from trainables.storage import Storage

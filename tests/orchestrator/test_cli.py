@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.store import Store
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
 from tests.command_line import hdsweep
 from tests.documents import document
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.home import locked, open_home
+from orchestrator.store.home.home import locked, open_home
 from tests.command_line import command
 from tests.documents import document
 

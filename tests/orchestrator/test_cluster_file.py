@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.cluster_file import problems, read_cluster_file
+from orchestrator.cluster.launch.cluster_file import problems, read_cluster_file
 from orchestrator.errors import InputError
 from tests.command_line import hdsweep
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.cluster.head import Cluster
-from orchestrator.cluster.jobs import End, name_of
-from orchestrator.cluster_file import problems
-from orchestrator.ray_token import private_token
+from orchestrator.cluster.launch.cluster_file import problems
+from orchestrator.cluster.launch.head import Cluster
+from orchestrator.cluster.launch.jobs import End, name_of
+from orchestrator.cluster.session.token import private_token
 from tests.command_line import command
 
 FILE = Path(__file__).parents[2] / "cluster" / "on_prem.yaml"

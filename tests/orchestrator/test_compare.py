@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from orchestrator.compare import compare, open_side, to_record
 from orchestrator.errors import InputError
-from orchestrator.home import open_home
-from orchestrator.plan import Cell, load_plan
-from orchestrator.running import table_of, write_table
-from orchestrator.store import Store
+from orchestrator.plan.plan import Cell, load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
+from orchestrator.verbs.compare import compare, open_side, to_record
+from orchestrator.verbs.run import table_of, write_table
 from tests.command_line import hdsweep
 from tests.documents import document
 

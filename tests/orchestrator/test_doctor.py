@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator import doctor
-from orchestrator.doctor import Check, diagnose, render
-from orchestrator.hardware import Gpu
-from orchestrator.home import locked, open_home
+from orchestrator.cluster.hardware import Gpu
+from orchestrator.store.home.home import locked, open_home
+from orchestrator.verbs import doctor
+from orchestrator.verbs.doctor import Check, diagnose, render
 from tests.command_line import command
 from tests.documents import document
 

@@ -12,13 +12,13 @@ import mlflow.environment_variables
 import pytest
 import ray.tune.constants
 
-from orchestrator.environment import SET, find, settle
+from orchestrator.process.environment import SET, find, settle
 from tests.command_line import command
 from tests.documents import document
 
 ASK = """
 import sys, urllib.request
-from orchestrator.environment import settle
+from orchestrator.process.environment import settle
 settle()
 import requests
 print(requests.get(sys.argv[1], timeout=20).text, urllib.request.urlopen(sys.argv[1]).read().decode())

@@ -3,15 +3,15 @@
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.plan import Cell, load_plan
+from orchestrator.plan.plan import Cell, load_plan
 from orchestrator.report.cells import BEST_RULE, make_table
 from orchestrator.report.evidence import Evidence
 from orchestrator.report.findings import in_a_sentence, not_told
-from orchestrator.report.latex import render as latex
-from orchestrator.report.markdown import render as markdown
-from orchestrator.report.page import render as page
-from orchestrator.report.records import to_records
-from orchestrator.study import PAPER, load_study, study_names
+from orchestrator.report.writers.latex import render as latex
+from orchestrator.report.writers.markdown import render as markdown
+from orchestrator.report.writers.page import render as page
+from orchestrator.report.writers.records import to_records
+from orchestrator.study.study import PAPER, load_study, study_names
 
 ROWS = ("scratch_adm", "supervised_ft", "hybrid_ft")
 OWN = """

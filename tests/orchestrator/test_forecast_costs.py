@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.costs import forward_gflop, training_gflop
-from orchestrator.forecast import (
+from orchestrator.plan.cost.arithmetic import forward_gflop, training_gflop
+from orchestrator.plan.cost.forecast import (
     CPU,
     H200,
     Measured,
@@ -17,7 +17,7 @@ from orchestrator.forecast import (
     peaks,
     resources,
 )
-from orchestrator.plan import Cell, load_plan
+from orchestrator.plan.plan import Cell, load_plan
 from trainables.config import AdmConfig, DeepLabConfig, SegFormerConfig
 
 ON_GPU = json.loads(

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.forecast import H200, forecast
-from orchestrator.frontier import Frontier, seeds_first
-from orchestrator.plan import load_plan
+from orchestrator.plan.cost.forecast import H200, forecast
+from orchestrator.plan.order import Frontier, seeds_first
+from orchestrator.plan.plan import load_plan
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.home import holder, locked, open_home
-from orchestrator.plan import load_plan
-from orchestrator.status import render_status, status_of
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import holder, locked, open_home
+from orchestrator.verbs.status import render_status, status_of
 from tests.unprivileged import another, unprivileged
 
 
@@ -65,7 +65,7 @@ def test_a_full_folder_is_named(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from orchestrator.home import locked, open_home
+from orchestrator.store.home.home import locked, open_home
 with locked(open_home(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)

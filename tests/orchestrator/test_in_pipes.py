@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from orchestrator.home import open_home
-from orchestrator.plan import Cell, load_plan
+from orchestrator.plan.plan import Cell, load_plan
 from orchestrator.report.cells import make_table
-from orchestrator.report.terminal import render
-from orchestrator.running import table_of, write_table
-from orchestrator.store import Store
+from orchestrator.report.writers.terminal import render
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
+from orchestrator.verbs.run import table_of, write_table
 from tests.command_line import hdsweep
 from tests.stored_runs import commit_made_up
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from orchestrator.invocation import masked, shown, typed
-from orchestrator.lease import ourselves
+from orchestrator.process.invocation import masked, shown, typed
+from orchestrator.store.home.lease import ourselves
 
 SECRET = "hunter2"
 

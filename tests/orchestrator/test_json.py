@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.running import table_of, write_table
-from orchestrator.store import Store
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
+from orchestrator.verbs.run import table_of, write_table
 from tests.command_line import hdsweep
 from tests.documents import described, document, hold
 from tests.stored_runs import commit_made_up

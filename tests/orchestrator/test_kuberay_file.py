@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from orchestrator.kuberay_file import ClusterSpec, JobSpec, _Part, problems
+from orchestrator.cluster.launch.kuberay_file import ClusterSpec, JobSpec, _Part, problems
 from tests.command_line import hdsweep
 from tests.documents import document
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from orchestrator import lease
 from orchestrator.errors import InputError
-from orchestrator.lease import Lease, LeaseLostError, ourselves, read_lease
+from orchestrator.store.home import lease
+from orchestrator.store.home.lease import Lease, LeaseLostError, ourselves, read_lease
 from trainables.storage import Storage
 
 

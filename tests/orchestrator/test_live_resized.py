@@ -11,10 +11,10 @@ import pytest
 pytestmark = pytest.mark.slow
 VIEW = """
 import sys, time
-from orchestrator.display import open_display
-from orchestrator.events import Event
-from orchestrator.plan import load_plan
-from orchestrator.progress import SweepView
+from orchestrator.sweep.watch.display import open_display
+from orchestrator.sweep.events import Event
+from orchestrator.plan.plan import load_plan
+from orchestrator.sweep.watch.progress import SweepView
 plan = load_plan("table2", scale="smoke")
 with open_display(SweepView(plan, {}), "live") as on_event:
     for run in plan.runs[:6]:

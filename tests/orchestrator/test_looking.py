@@ -15,9 +15,9 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import append_to_uri_path, extract_db_type_from_uri
 from sqlalchemy import make_url
 
-from orchestrator.home import Home
-from orchestrator.looking import copy_to, may_write, reading
-from orchestrator.tracking_database import database_uri
+from orchestrator.store.home.home import Home
+from orchestrator.store.home.read_only import copy_to, may_write, reading
+from orchestrator.store.tracking.database import database_uri
 from tests.unprivileged import NOBODY, unprivileged
 
 

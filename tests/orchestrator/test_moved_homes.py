@@ -7,11 +7,11 @@ from contextlib import closing
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.artifact_locations import mend
-from orchestrator.home import Home, open_home
-from orchestrator.plan import load_plan
-from orchestrator.store import Store
-from orchestrator.tracking_database import database_uri
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import Home, open_home
+from orchestrator.store.store import Store
+from orchestrator.store.tracking.artifact_locations import mend
+from orchestrator.store.tracking.database import database_uri
 from tests.command_line import hdsweep
 from tests.stored_runs import committed
 

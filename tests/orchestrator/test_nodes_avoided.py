@@ -1,6 +1,6 @@
 """A node is avoided once one run after another failed there, and no sooner."""
 
-from orchestrator.nodes import NodeRecord
+from orchestrator.cluster.nodes import NodeRecord
 
 
 def test_three_runs_in_a_row_make_a_bad_node():

@@ -14,9 +14,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from orchestrator.errors import InputError
-from orchestrator.events import Event
-from orchestrator.notify import notifying, receiver, watched_sweep, without_paths
-from orchestrator.plan import load_plan
+from orchestrator.plan.plan import load_plan
+from orchestrator.sweep.events import Event
+from orchestrator.sweep.watch.notify import notifying, receiver, watched_sweep, without_paths
 from orchestrator.tuning.live import SearchView, watched_search
 from orchestrator.tuning.search import make_search
 from tests.command_line import command

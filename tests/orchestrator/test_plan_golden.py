@@ -4,7 +4,7 @@ import difflib
 import os
 from pathlib import Path
 
-from orchestrator.plan import load_plan
+from orchestrator.plan.plan import load_plan
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "table2_paper.txt"
 

@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from orchestrator.forecast import H200, forecast
-from orchestrator.home import Home
-from orchestrator.plan import load_plan
-from orchestrator.planning import AskedGpus, explain, simulated
+from orchestrator.plan.cost.forecast import H200, forecast
+from orchestrator.plan.cost.simulate import Loss, simulate
+from orchestrator.plan.plan import load_plan
 from orchestrator.report.gantt import _stacked, gantt, write_gantt
-from orchestrator.simulate import Loss, simulate
+from orchestrator.store.home.home import Home
+from orchestrator.verbs.plan import AskedGpus, explain, simulated
 from tests import command_line
 from tests.documents import document
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.plan import load_plan, require_ready
+from orchestrator.plan.plan import load_plan, require_ready
 from trainables.data.datasets import all_datasets
 from trainables.data.prepare import prepare
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
-from orchestrator.plan import in_order, load_plan
+from orchestrator.plan.plan import in_order, load_plan
 
 RUN = load_plan("table2", methods="scratch_adm", targets="ph2", seeds="0").runs[0]
 

@@ -8,15 +8,21 @@ import pytest
 from PIL import Image
 
 from orchestrator.errors import InputError
-from orchestrator.parts import TargetParts, data_warnings, parts_by_run, parts_line, require_parts
-from orchestrator.plan import load_plan
+from orchestrator.plan.data_parts import (
+    TargetParts,
+    data_warnings,
+    parts_by_run,
+    parts_line,
+    require_parts,
+)
+from orchestrator.plan.plan import load_plan
 from tests.command_line import hdsweep
 from tests.documents import document
 from trainables.data.datasets import all_datasets
+from trainables.data.feeding.splits import split_target
 from trainables.data.own.describe import describe
 from trainables.data.prepare import prepare
 from trainables.data.prepared import find_prepared, folder_of
-from trainables.data.splits import split_target
 
 STUDY = """
 title = "a pair"
@@ -204,8 +210,8 @@ def test_planning_with_prepared_data_imports_no_torch_ray_mlflow_or_arrow(tmp_pa
     own(tmp_path, "mine", [ALL] * 12)
     planned(tmp_path, target="mine")
     code = (
-        "import sys, pathlib; from orchestrator.plan import load_plan;"
-        "from orchestrator.parts import require_parts;"
+        "import sys, pathlib; from orchestrator.plan.plan import load_plan;"
+        "from orchestrator.plan.data_parts import require_parts;"
         f"require_parts(load_plan({str(tmp_path / 'study.toml')!r}, home=pathlib.Path("
         f"{str(tmp_path / 'home')!r})));"
         "print({'torch', 'ray', 'mlflow', 'pyarrow', 'PIL'} & set(sys.modules))"

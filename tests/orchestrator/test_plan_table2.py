@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.plan import Cell, load_plan, require_ready
+from orchestrator.plan.plan import Cell, load_plan, require_ready
 
 
 @pytest.fixture(scope="module")
@@ -255,9 +255,9 @@ def test_what_is_missing_is_named_in_one_line(paper):
 def test_planning_imports_no_heavy_library_and_is_quick():
     code = (
         "import time; start = time.perf_counter()\n"
-        "import sys, orchestrator.plan, orchestrator.why, orchestrator.forecast\n"
-        "plan = orchestrator.plan.load_plan('table2')\n"
-        "orchestrator.why.reasons(plan); orchestrator.forecast.forecast(plan)\n"
+        "import sys, orchestrator.plan.plan, orchestrator.plan.why, orchestrator.plan.cost.forecast\n"
+        "plan = orchestrator.plan.plan.load_plan('table2')\n"
+        "orchestrator.plan.why.reasons(plan); orchestrator.plan.cost.forecast.forecast(plan)\n"
         "heavy = {'torch', 'ray', 'mlflow', 'numpy', 'PIL', 'pyarrow'} & set(sys.modules)\n"
         "print(sorted(heavy), len(plan.runs))"
     )

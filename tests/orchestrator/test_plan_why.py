@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.plan import Cell, load_plan
-from orchestrator.why import reasons
+from orchestrator.plan.plan import Cell, load_plan
+from orchestrator.plan.why import reasons
 
 CELL = Cell("hybrid_ft", "ph2", 1)
 

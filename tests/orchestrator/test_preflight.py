@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.preflight import FOLDER, Asked, Seen, look, problems_of, versions
+from orchestrator.cluster.preflight import FOLDER, Asked, Seen, look, problems_of, versions
 from trainables.storage import Storage
 
 GOOD = Seen(

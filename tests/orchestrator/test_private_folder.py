@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.private_folder import private_folder
+from orchestrator.process.private_folder import private_folder
 
 # Killed, it has no chance to clean up.
 KILLED = """
 import os, sys
 from pathlib import Path
-from orchestrator.private_folder import private_folder
+from orchestrator.process.private_folder import private_folder
 with private_folder("ray", Path(sys.argv[1])) as folder:
     (folder / "session").mkdir()
     print(folder, flush=True)
@@ -22,7 +22,7 @@ with private_folder("ray", Path(sys.argv[1])) as folder:
 MANY = """
 import sys
 from pathlib import Path
-from orchestrator.private_folder import private_folder
+from orchestrator.process.private_folder import private_folder
 for _ in range(200):
     with private_folder("ray", Path(sys.argv[1])) as folder:
         (folder / "session").mkdir()

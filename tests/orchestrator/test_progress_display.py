@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 import typer
 
-from orchestrator.display import PlainLines, open_display
-from orchestrator.events import Event
-from orchestrator.plan import load_plan
-from orchestrator.progress import SweepView
+from orchestrator.plan.plan import load_plan
+from orchestrator.sweep.events import Event
+from orchestrator.sweep.watch.display import PlainLines, open_display
+from orchestrator.sweep.watch.progress import SweepView
 
 ROOT = Path(__file__).parents[2]
 
 # A live view of a run that never ends, as a program of its own.
 ENDLESS = """
 import sys, time
-from orchestrator.display import open_display
-from orchestrator.events import Event
-from orchestrator.plan import load_plan
-from orchestrator.progress import SweepView
+from orchestrator.sweep.watch.display import open_display
+from orchestrator.sweep.events import Event
+from orchestrator.plan.plan import load_plan
+from orchestrator.sweep.watch.progress import SweepView
 plan = load_plan("table2", scale="demo", methods="scratch_adm", targets="ph2")
 with open_display(SweepView(plan, {}), sys.argv[1]) as tell:
     tell(Event(kind="started", run=plan.runs[0], time=time.time(), attempt=1))

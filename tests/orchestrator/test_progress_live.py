@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.events import Event
-from orchestrator.live import ASCII, render
-from orchestrator.plan import load_plan
-from orchestrator.progress import SweepView
+from orchestrator.plan.plan import load_plan
+from orchestrator.sweep.events import Event
+from orchestrator.sweep.watch.live_table import ASCII, render
+from orchestrator.sweep.watch.progress import SweepView
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from orchestrator.events import Event
-from orchestrator.plan import load_plan
-from orchestrator.progress import SweepView
+from orchestrator.plan.plan import load_plan
+from orchestrator.sweep.events import Event
+from orchestrator.sweep.watch.progress import SweepView
 
 
 @pytest.fixture(scope="module")

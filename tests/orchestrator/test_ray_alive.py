@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from orchestrator.ray_alive import require_ray_alive
+from orchestrator.cluster.session.alive import require_ray_alive
 from tests.command_line import PATIENCE_S, command, hdsweep
 from tests.drill.processes import descendants
 from tests.end_to_end.processes import wait_until

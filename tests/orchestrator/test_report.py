@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.plan import Cell, load_plan
+from orchestrator.plan.plan import Cell, load_plan
 from orchestrator.report import write_report
 from orchestrator.report.cells import make_table, published
-from orchestrator.report.latex import escaped
-from orchestrator.report.latex import render as render_latex
-from orchestrator.report.markdown import render as render_markdown
-from orchestrator.report.records import to_records, write_parquet
-from orchestrator.report.terminal import render as render_terminal
+from orchestrator.report.writers.latex import escaped
+from orchestrator.report.writers.latex import render as render_latex
+from orchestrator.report.writers.markdown import render as render_markdown
+from orchestrator.report.writers.records import to_records, write_parquet
+from orchestrator.report.writers.terminal import render as render_terminal
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from orchestrator.failures import Failure, Group
-from orchestrator.plan import Cell, load_plan
-from orchestrator.report import figures, page
+from orchestrator.plan.plan import Cell, load_plan
+from orchestrator.report import figures
 from orchestrator.report.cells import make_table
 from orchestrator.report.evidence import Done, Evidence
 from orchestrator.report.statistics import critical_difference
+from orchestrator.report.writers import page
+from orchestrator.store.failures import Failure, Group
 
 ROOT = Path(__file__).parents[2]
 FACES = ("jaccard", "miou_ledm")

@@ -15,12 +15,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from orchestrator.home import Home
-from orchestrator.plan import load_plan
+from orchestrator.plan.plan import load_plan
 from orchestrator.report import write_report
 from orchestrator.report.evidence import Evidence, gather
-from orchestrator.running import table_of
-from orchestrator.store import Store
+from orchestrator.store.home.home import Home
+from orchestrator.store.store import Store
+from orchestrator.verbs.run import table_of
 from tests.command_line import command, hdsweep
 
 METHODS = "scratch_adm,supervised_ft,hybrid_ft"

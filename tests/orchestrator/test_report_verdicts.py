@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from orchestrator.plan import Cell, load_plan
+from orchestrator.plan.plan import Cell, load_plan
 from orchestrator.report import write_report
 from orchestrator.report.cells import Published, make_table, published
 from orchestrator.report.claims import check_claims

@@ -13,10 +13,10 @@ from mlflow.store.db.utils import InitialBase, _get_alembic_config, _get_latest_
 from sqlalchemy import create_engine
 
 from orchestrator.errors import InputError
-from orchestrator.home import Home, open_home
-from orchestrator.schema import upgrade
-from orchestrator.store import Store
-from orchestrator.tracking_database import database_uri
+from orchestrator.store.home.home import Home, open_home
+from orchestrator.store.store import Store
+from orchestrator.store.tracking.database import database_uri
+from orchestrator.store.tracking.schema import upgrade
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/home_before_identities.tar.xz"
 OLDER = "0584bdc529eb"  # Datasets had come, traces had not: MLflow 2.

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.forecast import H200, forecast, longest_paths
-from orchestrator.plan import load_plan
-from orchestrator.simulate import Barrier, Loss, misjudged, simulate
+from orchestrator.plan.cost.forecast import H200, forecast, longest_paths
+from orchestrator.plan.cost.simulate import Barrier, Loss, misjudged, simulate
+from orchestrator.plan.plan import load_plan
 
 SEEDS = range(20)
 PLAN = load_plan("table2")

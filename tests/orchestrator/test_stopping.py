@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from orchestrator.stopping import ASKING, StopFlag, StoppedError, stopped_by_signals
+from orchestrator.process.stopping import ASKING, StopFlag, StoppedError, stopped_by_signals
 
 # A command that is in the middle of something, in the command line that hdsweep is made with.
 BUSY = """
 import sys, time
 from pathlib import Path
 import typer
-from orchestrator.stopping import run_until_asked
+from orchestrator.process.stopping import run_until_asked
 app = typer.Typer()
 @app.command()
 def busy(folder: Path):

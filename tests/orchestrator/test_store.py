@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import tracking_database
 from orchestrator.errors import HdsweepError, InputError
-from orchestrator.failures import Failure
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.reproduce import keys_of
-from orchestrator.store import DamagedResultError, StaleAttemptError, Store
-from orchestrator.tracking_database import Known, read_runs
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.failures import Failure
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import DamagedResultError, StaleAttemptError, Store
+from orchestrator.store.tracking import database as tracking_database
+from orchestrator.store.tracking.database import Known, read_runs
+from orchestrator.verbs.reproduce import keys_of
 from tests.command_line import command
 from tests.documents import document
 from tests.stored_runs import committed, fill, metric_history

@@ -14,11 +14,11 @@ from mlflow.cli import gc
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.store import Store
-from orchestrator.tracking_database import experiment_name
-from orchestrator.tracking_server import choose
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
+from orchestrator.store.tracking.database import experiment_name
+from orchestrator.store.tracking.server import choose
 from tests.stored_runs import fill
 from trainables.history import Point
 

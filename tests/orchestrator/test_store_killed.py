@@ -20,11 +20,11 @@ import hashlib, json, os, shutil, sys
 from pathlib import Path
 import sqlalchemy
 
-import orchestrator.tracking  # With MLflow: before forking.
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.rebuilding import rebuild
-from orchestrator.store import Store
+import orchestrator.store.tracking.client  # With MLflow: before forking.
+from orchestrator.store.home.home import open_home
+from orchestrator.plan.plan import load_plan
+from orchestrator.verbs.rebuild import rebuild
+from orchestrator.store.store import Store
 from trainables.history import Point
 
 ROOT = Path(sys.argv[1])
@@ -192,8 +192,8 @@ def test_killed_at_any_change_the_store_ends_as_if_left_alone(in_memory, scenari
 FIRST_OPENING = """
 import sys
 from pathlib import Path
-from orchestrator.home import open_home
-from orchestrator.store import Store
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
 home = open_home(Path(sys.argv[1]))
 print("opening", flush=True)
 with Store.open(home) as store:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.streams import HANDLER, require_utf8
+from orchestrator.process.streams import HANDLER, require_utf8
 from tests.command_line import command
 from tests.documents import document
 
@@ -87,7 +87,7 @@ def test_a_full_device_is_one_line_and_a_status(tmp_path, arguments, unbuffered)
 def test_what_was_closed_is_never_given_to_a_file():
     script = "exec 1>&- 2>&-; exec {} -c '{}'"
     code = (
-        "import os\nfrom orchestrator.streams import make_robust\nmake_robust()\n"
+        "import os\nfrom orchestrator.process.streams import make_robust\nmake_robust()\n"
         'assert open("/dev/null").fileno() > 2\nprint(1)'
     )
     done = subprocess.run(["bash", "-c", script.format(sys.executable, code)], check=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.errors import InputError, UnknownNameError
-from orchestrator.study import load_study, study_names
+from orchestrator.study.study import load_study, study_names
 
 STUDY = """
 title = "Skin"

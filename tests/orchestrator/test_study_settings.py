@@ -2,10 +2,10 @@
 
 import pytest
 
-from orchestrator.checking import Place
 from orchestrator.errors import InputError, UnknownNameError
-from orchestrator.scale import load_scale, scale_names
-from orchestrator.settings import Settings, layer, resolve, set_layer, setting_paths
+from orchestrator.study.checking import Place
+from orchestrator.study.scale import load_scale, scale_names
+from orchestrator.study.settings import Settings, layer, resolve, set_layer, setting_paths
 from trainables.config import PretrainingConfig
 
 

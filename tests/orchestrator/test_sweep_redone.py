@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from orchestrator.hardware import Devices
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.running import ready_plan
-from orchestrator.store import REDONE, Store
-from orchestrator.sweep import Options, Sweep
+from orchestrator.cluster.hardware import Devices
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import REDONE, Store
+from orchestrator.sweep.sweep import Options, Sweep
+from orchestrator.verbs.run import ready_plan
 from tests.stored_runs import committed, fill
 
 

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.asked import asked_plan
 from orchestrator.errors import InputError
-from orchestrator.home import open_home
-from orchestrator.identity import (
+from orchestrator.plan.identity import (
     canonical,
     distinct,
     find,
@@ -19,12 +17,14 @@ from orchestrator.identity import (
     looks_like_a_sweep,
     slug,
 )
-from orchestrator.plan import load_plan, whole_of
-from orchestrator.rebuilding import rebuild
-from orchestrator.running import table_of, write_table
-from orchestrator.store import Store
-from orchestrator.sweep_file import every
-from orchestrator.tuning.tuned import answer_file
+from orchestrator.plan.plan import load_plan, whole_of
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
+from orchestrator.store.sweeps.file import every
+from orchestrator.study.from_search import answer_file
+from orchestrator.verbs.asked import asked_plan
+from orchestrator.verbs.rebuild import rebuild
+from orchestrator.verbs.run import table_of, write_table
 from tests.command_line import hdsweep
 from tests.documents import document
 from tests.stored_runs import commit_made_up
@@ -142,7 +142,7 @@ def test_the_same_text_under_another_name_or_scale_is_another_sweep(study, tmp_p
     other = tmp_path / "yours.toml"
     other.write_text(STUDY)
     assert planned(other).identity.key != planned(study).identity.key
-    ours = Path("orchestrator/scales/smoke.toml")
+    ours = Path("orchestrator/study/scales/smoke.toml")
     (tmp_path / "small.toml").write_text(ours.read_text())
     small = load_plan(str(study), scale=str(tmp_path / "small.toml")).identity
     assert (small.name, planned(study).identity.name) == ("mine/small", "mine/smoke")

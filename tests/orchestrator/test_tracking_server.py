@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.errors import InputError
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
-from orchestrator.rebuilding import rebuild
-from orchestrator.store import Store
-from orchestrator.tracking_server import ServerError, choose
+from orchestrator.plan.plan import load_plan
+from orchestrator.store.home.home import open_home
+from orchestrator.store.store import Store
+from orchestrator.store.tracking.server import ServerError, choose
+from orchestrator.verbs.rebuild import rebuild
 from tests.command_line import hdsweep, outcome
 from tests.mlflow_server import free_port, server
 from tests.stored_runs import committed, fill, metric_history

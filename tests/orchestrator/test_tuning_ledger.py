@@ -7,12 +7,12 @@ import optuna
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.study import load_study
+from orchestrator.study.from_search import with_tuned, write_answer
+from orchestrator.study.study import load_study
 from orchestrator.tuning.answer import answer_of
 from orchestrator.tuning.ledger import Ledger, journal_of
 from orchestrator.tuning.pages import curve, findings, markdown, write_pages
 from orchestrator.tuning.search import make_search
-from orchestrator.tuning.tuned import with_tuned, write_answer
 
 BEST = 3e-3
 
@@ -387,7 +387,7 @@ def test_joint_trials_share_the_pretraining_of_their_lambda(tmp_path):
 
 
 def test_the_papers_own_lambda_at_full_budget_is_the_pretraining_of_table_2(tmp_path):
-    from orchestrator.plan import load_plan
+    from orchestrator.plan.plan import load_plan
 
     made = search(tmp_path)
     tuned, fine_tunings = made.runs({"lambda": 1e-4}, made.rungs - 1)

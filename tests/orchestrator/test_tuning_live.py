@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from orchestrator.events import Event
+from orchestrator.sweep.events import Event
 from orchestrator.tuning.live import Rung, SearchView, open_search_display, watched_search
 from orchestrator.tuning.search import make_search
 

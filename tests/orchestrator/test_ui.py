@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.home import open_home
-from orchestrator.ui import serve
+from orchestrator.store.home.home import open_home
+from orchestrator.verbs.ui import serve
 from tests.command_line import command
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.errors import HdsweepError
-from orchestrator.home import open_home
+from orchestrator.store.home.home import open_home
 from tests.unprivileged import another, unprivileged
 
 PATIENCE_S = 60

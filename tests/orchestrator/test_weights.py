@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet50
 from typer.testing import CliRunner
 
-from orchestrator.backbones import BACKBONES
 from orchestrator.cli import app
 from orchestrator.errors import InputError
-from orchestrator.home import open_home
-from orchestrator.plan import load_plan
+from orchestrator.plan.backbones import BACKBONES
+from orchestrator.plan.plan import load_plan
 from orchestrator.report.cells import make_table
 from orchestrator.report.verdicts import verdict
-from orchestrator.weights import fetch_weights, import_weights, listed, render_report
+from orchestrator.store.home.home import open_home
+from orchestrator.verbs.weights import fetch_weights, import_weights, listed, render_report
 from tests.documents import document
 from trainables.config import DeepLabConfig
 from trainables.networks import build, weights

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.data.order import batch_at, batch_starts
+from trainables.data.feeding.order import batch_at, batch_starts
 
 
 def epoch_of(indices, batch, seed, epoch):

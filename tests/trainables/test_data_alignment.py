@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.batches import augment, load_batch
 from trainables.data.datasets import all_datasets
 from trainables.data.datasets.celebamask_hq import PARTS
-from trainables.data.images import resize_image, resize_labels
+from trainables.data.feeding.batches import augment, load_batch
+from trainables.data.files.images import resize_image, resize_labels
 from trainables.data.own.describe import describe
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import folder_of

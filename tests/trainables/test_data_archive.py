@@ -9,10 +9,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from trainables.data import archive as archive_module
-from trainables.data.archive import unpack
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import DatasetError
+from trainables.data.files import archive as archive_module
+from trainables.data.files.archive import unpack
 from trainables.data.prepare import How, prepare
 
 SHENZHEN = all_datasets()["shenzhen"]

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from trainables.data import prepare as prepare_module
-from trainables.data import reading as reading_module
-from trainables.data.arrays import read_npy_labels
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadImageError, BadReleaseError, DatasetError
-from trainables.data.images import read_colour, read_grey
+from trainables.data.files import reading as reading_module
+from trainables.data.files.arrays import read_npy_labels
+from trainables.data.files.images import read_colour, read_grey
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import find_prepared
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.data.batches import augment, load_batch, looked_up, tensors_on
 from trainables.data.datasets import all_datasets
+from trainables.data.feeding.batches import augment, load_batch, looked_up, tensors_on
 from trainables.data.info import Sample
 from trainables.data.store import ArrowDataset, write_dataset
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.data.chest_xray import equalise
+from trainables.data.releases.chest_xray import equalise
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])

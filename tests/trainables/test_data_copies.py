@@ -15,7 +15,7 @@ from tests.trainables.test_data_alignment import RELEASES
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadReleaseError, DatasetLayoutError
 from trainables.data.prepare import How, prepare
-from trainables.data.release import one_each
+from trainables.data.releases.release import one_each
 
 DATA = all_datasets()
 SIZE = (18, 18)

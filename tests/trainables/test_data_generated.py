@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainables.data.datasets import all_datasets
-from trainables.data.generated import RECIPES, generate
+from trainables.data.stand_ins.generated import RECIPES, generate
 
 FAMILIES = {
     "isic2018-like": ("ph2-like", "dermis-like"),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from trainables.data.errors import BadImageError
-from trainables.data.images import read_grey, read_mask, resize_image, resize_labels
+from trainables.data.files.images import read_grey, read_mask, resize_image, resize_labels
 
 
 def png_claiming(width, height):

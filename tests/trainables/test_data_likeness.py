@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.chest_xray import equalise
 from trainables.data.datasets import all_datasets
-from trainables.data.images import read_colour, read_grey, resize_image
-from trainables.data.likeness import (
+from trainables.data.files.images import read_colour, read_grey, resize_image
+from trainables.data.inspection.likeness import (
     DETAIL_SIDE,
     agreement,
     candidates,
@@ -17,6 +16,7 @@ from trainables.data.likeness import (
     layout,
     least_detail,
 )
+from trainables.data.releases.chest_xray import equalise
 
 DATA = all_datasets()
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.trainables.test_data_own_masks import chunk, few_bits
-from trainables.data.arrays import read_npy_labels
 from trainables.data.errors import BadImageError, DatasetError
-from trainables.data.images import (
+from trainables.data.files.arrays import read_npy_labels
+from trainables.data.files.images import (
     OWN_FORMATS,
     decode,
     read_colour,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.archive import unpack
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadImageError, DatasetError, DatasetLayoutError
-from trainables.data.images import read_colour, read_mask, read_sample, require_one_turn
+from trainables.data.files.archive import unpack
+from trainables.data.files.images import read_colour, read_mask, read_sample, require_one_turn
 from trainables.data.info import Entry, Form
 from trainables.data.own.class_list import read_classes
 from trainables.user_text import UserTextError, read_user_text

@@ -556,7 +556,7 @@ def test_masks_of_another_size_need_to_be_allowed_and_of_one_shape(tmp_path):
 
 
 def test_own_x_rays_are_equalised_as_the_official_ones_are(tmp_path):
-    from trainables.data.lungs import read_lungs
+    from trainables.data.releases.lungs import read_lungs
 
     draw = np.random.default_rng(0)
     for i in range(2):

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from trainables.data import prepare as prepare_module
-from trainables.data import reading as reading_module
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadReleaseError, DatasetCountError, DatasetError
+from trainables.data.files import reading as reading_module
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import find_prepared, folder_of
 from trainables.data.store import ArrowDataset
@@ -263,7 +263,7 @@ import os, sys, time
 from dataclasses import replace
 from pathlib import Path
 from trainables.data.datasets import all_datasets
-from trainables.data.lungs import read_lungs
+from trainables.data.releases.lungs import read_lungs
 from trainables.data.prepare import How, prepare
 
 def read(entry):

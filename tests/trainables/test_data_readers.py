@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data.files.readers import ReaderLostError, Readers
+from trainables.data.files.reading import attempts
 from trainables.data.own.describe import describe
-from trainables.data.readers import ReaderLostError, Readers
-from trainables.data.reading import attempts
 
 START = """
 import json, os, signal, sys
-from trainables.data.readers import Readers
+from trainables.data.files.readers import Readers
 """
 READ = """
 if sys.argv[2] == "threads":

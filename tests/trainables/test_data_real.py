@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from trainables.data.datasets import all_datasets
-from trainables.data.images import read_grey, read_sample
+from trainables.data.files.images import read_grey, read_sample
 from trainables.data.info import Form
-from trainables.data.lungs import read_lungs
 from trainables.data.prepare import prepare
 from trainables.data.prepared import folder_of
+from trainables.data.releases.lungs import read_lungs
 from trainables.data.store import ArrowDataset, Fingerprint
 
 

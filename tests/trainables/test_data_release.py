@@ -6,7 +6,7 @@ from PIL import Image
 
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import BadImageError, DatasetLayoutError
-from trainables.data.lungs import read_lungs
+from trainables.data.releases.lungs import read_lungs
 
 SHENZHEN, MONTGOMERY = (all_datasets()[name] for name in ("shenzhen", "montgomery"))
 

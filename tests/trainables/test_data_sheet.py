@@ -7,7 +7,13 @@ from PIL import Image
 from trainables.data.contents import read_contents
 from trainables.data.datasets import all_datasets
 from trainables.data.info import Sample
-from trainables.data.sheet import _numbers, class_colours, legend_of, overlaid, write_sheet
+from trainables.data.inspection.sheet import (
+    _numbers,
+    class_colours,
+    legend_of,
+    overlaid,
+    write_sheet,
+)
 from trainables.data.store import ArrowDataset, write_dataset
 
 SIDE = 32

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.data.splits import hold_out, split_target
+from trainables.data.feeding.splits import hold_out, split_target
 
 
 def ids_of(count):

@@ -8,13 +8,13 @@ from PIL import Image
 
 from trainables.data.datasets import all_datasets
 from trainables.data.errors import DatasetChangedError, DatasetError
+from trainables.data.feeding.splits import hold_out, split_target
 from trainables.data.info import Sample
+from trainables.data.inspection.sheet import overlaid, write_sheet
+from trainables.data.inspection.verification import verify_dataset
 from trainables.data.prepare import prepare
 from trainables.data.prepared import folder_of
-from trainables.data.sheet import overlaid, write_sheet
-from trainables.data.splits import hold_out, split_target
 from trainables.data.store import ArrowDataset, write_dataset
-from trainables.data.verification import verify_dataset
 
 DATA = all_datasets()
 PH2, ISIC = DATA["ph2"], DATA["isic2018"]

@@ -27,7 +27,7 @@ from trainables.config import (
     SamplingConfig,
     SegFormerConfig,
 )
-from trainables.data.batches import pinned, tensors_on
+from trainables.data.feeding.batches import pinned, tensors_on
 from trainables.execute import Session, execute
 from trainables.networks.fused_norm import norm_silu
 from trainables.tune_adapter import RunTrainable

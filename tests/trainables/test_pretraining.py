@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainables.config import ComputeConfig, RunSpec
-from trainables.data.splits import hold_out
+from trainables.data.feeding.splits import hold_out
 from trainables.data.store import ArrowDataset
 from trainables.execute import execute
 from trainables.registry import load

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from trainables.data.ahead import ReadAhead
+from trainables.data.feeding.ahead import ReadAhead
 
 
 def reader(ahead, end=5):

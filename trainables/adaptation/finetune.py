@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.adaptation.target import Target
 from trainables.config import FineTuningConfig, RunSpec
-from trainables.data.order import batch_at, batch_starts
+from trainables.data.feeding.order import batch_at, batch_starts
 from trainables.evaluation import segment_with
 from trainables.loop import Places, Run
 from trainables.losses.accumulated import segmentation_shares

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from trainables.atomic_files import write_atomically
 from trainables.config import DatasetRef
-from trainables.data.batches import load_batch
-from trainables.data.splits import split_target
+from trainables.data.feeding.batches import load_batch
+from trainables.data.feeding.splits import split_target
 from trainables.data.store import ArrowDataset
 from trainables.evaluation import Predict, score, score_each, total
 from trainables.metrics.per_image import image_score, write_image_counts

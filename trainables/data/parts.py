@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Entry, Sample
-from trainables.data.sources import file_state
+from trainables.data.releases.sources import file_state
 from trainables.data.store import read_part, write_part
 
 

@@ -21,12 +21,12 @@ from trainables.data.errors import (
     DatasetError,
     DatasetLayoutError,
 )
+from trainables.data.files.readers import Readers
+from trainables.data.files.reading import attempts
 from trainables.data.info import DatasetInfo, Entry, Found, Sample
 from trainables.data.parts import Parts
 from trainables.data.prepared import Prepared, find_prepared, folder_of, read_prepared
-from trainables.data.readers import Readers
-from trainables.data.reading import attempts
-from trainables.data.sources import (
+from trainables.data.releases.sources import (
     Root,
     as_named,
     named_sources,

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trainables.config import PretrainingConfig, RunSpec
-from trainables.data.ahead import ReadAhead
-from trainables.data.batches import Levels, load_levels, pinned, tensors_on
-from trainables.data.order import batch_at
+from trainables.data.feeding.ahead import ReadAhead
+from trainables.data.feeding.batches import Levels, load_levels, pinned, tensors_on
+from trainables.data.feeding.order import batch_at
 from trainables.data.store import ArrowDataset
 from trainables.keys import derive_seed
 from trainables.loop import Places, Run

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainables.atomic_files import write_atomically
 from trainables.config import RunSpec
-from trainables.data.splits import hold_out
+from trainables.data.feeding.splits import hold_out
 from trainables.evaluation import score, segment_with
 from trainables.loop import Places
 from trainables.losses.accumulated import segmentation_shares

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.data.info import DatasetInfo, Entry, Found
-from trainables.data.release import by_id, folders, only_folder, paired, unpaired
-from trainables.data.stand_in import stand_in
+from trainables.data.releases.release import by_id, folders, only_folder, paired, unpaired
+from trainables.data.stand_ins.stand_in import stand_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +108,7 @@ def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """
     import numpy as np
 
-    from trainables.data.images import read_colour, read_grey, require_aspect, require_shape
+    from trainables.data.files.images import read_colour, read_grey, require_aspect, require_shape
 
     image_HWC = read_colour(entry.image)
     if entry.masks[0].stem.isdigit():
@@ -134,7 +134,7 @@ def _merged(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     import numpy as np
 
     from trainables.data.errors import BadImageError
-    from trainables.data.images import decode, require_aspect
+    from trainables.data.files.images import decode, require_aspect
 
     image = decode(path)
     if image.mode != "L":

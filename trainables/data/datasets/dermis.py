@@ -9,9 +9,9 @@ from pathlib import Path
 
 from trainables.data.errors import DatasetLayoutError
 from trainables.data.info import DatasetInfo, Found
-from trainables.data.photographs import read_photograph
-from trainables.data.release import Files, folders, one_each, together
-from trainables.data.stand_in import stand_in
+from trainables.data.releases.photographs import read_photograph
+from trainables.data.releases.release import Files, folders, one_each, together
+from trainables.data.stand_ins.stand_in import stand_in
 
 IMAGE = r"(.+)_orig\.(?:jpg|jpeg|png|bmp)"
 MASK = r"(.+)_contour\.(?:png|bmp)"  # A filled mask despite its name.

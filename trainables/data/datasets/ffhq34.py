@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.data.info import DatasetInfo, Entry, Found
-from trainables.data.release import files_anywhere, folders_named, one_place, unpaired
-from trainables.data.stand_in import FACE_CLASSES, stand_in
+from trainables.data.releases.release import files_anywhere, folders_named, one_place, unpaired
+from trainables.data.stand_ins.stand_in import FACE_CLASSES, stand_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +53,8 @@ def read(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     Raises:
         BadImageError: if a file cannot be read, or the two are not of one shape.
     """
-    from trainables.data.arrays import read_npy_labels
-    from trainables.data.images import read_colour, require_aspect
+    from trainables.data.files.arrays import read_npy_labels
+    from trainables.data.files.images import read_colour, require_aspect
 
     image_HWC, labels_HW = read_colour(entry.image), read_npy_labels(entry.masks[0])
     require_aspect(entry.masks[0], labels_HW.shape, image_HWC.shape)

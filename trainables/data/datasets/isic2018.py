@@ -7,9 +7,9 @@ validation and test images of the challenge, which may lie beside them, are not 
 from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Found
-from trainables.data.photographs import read_photograph
-from trainables.data.release import Files, by_id, folders, one_place, paired
-from trainables.data.stand_in import stand_in
+from trainables.data.releases.photographs import read_photograph
+from trainables.data.releases.release import Files, by_id, folders, one_place, paired
+from trainables.data.stand_ins.stand_in import stand_in
 
 
 def find(root: Path) -> Found:

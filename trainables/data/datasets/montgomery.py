@@ -8,9 +8,9 @@ their names may end in `_mask`).
 from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Found
-from trainables.data.lungs import IMAGE_FOLDERS, MASK_FOLDERS, read_lungs
-from trainables.data.release import folders, only_folder, paired
-from trainables.data.stand_in import stand_in
+from trainables.data.releases.lungs import IMAGE_FOLDERS, MASK_FOLDERS, read_lungs
+from trainables.data.releases.release import folders, only_folder, paired
+from trainables.data.stand_ins.stand_in import stand_in
 
 FILE = r"(MCUCXR_\d{4}_[01])\.png"
 UNITED = r"(MCUCXR_\d{4}_[01])(?:_mask)?\.png"

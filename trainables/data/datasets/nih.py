@@ -7,9 +7,9 @@ and neither is ChestX-ray14 as a whole.
 from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Found
-from trainables.data.lungs import read_lungs
-from trainables.data.release import folders_named, one_place, only_folder, paired
-from trainables.data.stand_in import stand_in
+from trainables.data.releases.lungs import read_lungs
+from trainables.data.releases.release import folders_named, one_place, only_folder, paired
+from trainables.data.stand_ins.stand_in import stand_in
 
 WHAT = "the X-rays of NIH, `NIH/images` and `NIH/masks`,"
 

@@ -7,15 +7,15 @@ Read from the official folders, `IMD###/IMD###_Dermoscopic_Image/IMD###.bmp` wit
 from pathlib import Path
 
 from trainables.data.info import DatasetInfo, Found
-from trainables.data.photographs import read_photograph
-from trainables.data.release import (
+from trainables.data.releases.photographs import read_photograph
+from trainables.data.releases.release import (
     files_anywhere,
     folders_named,
     only_folder,
     paired,
     together,
 )
-from trainables.data.stand_in import stand_in
+from trainables.data.stand_ins.stand_in import stand_in
 
 PLAIN = r"[XYxy]?_?(.+)\.(?:bmp|png|jpg)"
 

@@ -8,9 +8,9 @@ Montgomery or without (`{CXR_png,cxr}` and `masks`, where `_mask` may be left ou
 from pathlib import Path
 
 from trainables.data.info import CROP_MARGIN, DatasetInfo, Found
-from trainables.data.lungs import IMAGE_FOLDERS, MASK_FOLDERS, read_lungs
-from trainables.data.release import folders, only_folder, paired
-from trainables.data.stand_in import stand_in
+from trainables.data.releases.lungs import IMAGE_FOLDERS, MASK_FOLDERS, read_lungs
+from trainables.data.releases.release import folders, only_folder, paired
+from trainables.data.stand_ins.stand_in import stand_in
 
 STEM = r"CHNCXR_\d{4}_[01]"
 

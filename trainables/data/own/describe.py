@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from trainables.data.decoded import is_deep
 from trainables.data.errors import (
     BadImageError,
     BadReleaseError,
     DatasetError,
     DatasetLayoutError,
 )
-from trainables.data.images import JPEG_START, OWN_FORMATS, read_grey
+from trainables.data.files.decoded import is_deep
+from trainables.data.files.images import JPEG_START, OWN_FORMATS, read_grey
 from trainables.data.info import DatasetInfo, Found
 from trainables.data.own.class_list import read_classes
 from trainables.data.own.coding import MEANS, Look, Meaning, Told
@@ -43,8 +43,8 @@ from trainables.data.own.pairing import (
 from trainables.data.own.reading import mask_meaning
 from trainables.data.own.said import Said, ignored, require_agreement, train_ids, transparent
 from trainables.data.own.telling import tell
-from trainables.data.release import walk
-from trainables.data.sources import opened_root, told_where
+from trainables.data.releases.release import walk
+from trainables.data.releases.sources import opened_root, told_where
 
 READERS = 4  # Threads; decoding releases the interpreter.
 FEWEST, FIRST = (

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from trainables.bounds import Byte, ImagesOrNone, Level
 from trainables.config import Augmentation, Frozen, Metric
-from trainables.data.archive import is_archive
 from trainables.data.errors import DatasetError, DatasetLayoutError
+from trainables.data.files.archive import is_archive
 from trainables.data.info import CROP_MARGIN, DatasetInfo, Entry, Found
 from trainables.data.own.class_list import ClassList, Colour
 from trainables.data.own.coding import Encoding, Meaning, Told, Value

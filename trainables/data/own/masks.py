@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainables.data.arrays import load_array
-from trainables.data.decoded import Decoded, is_deep
 from trainables.data.errors import BadImageError
-from trainables.data.images import OWN_FORMATS, decode_with_format
+from trainables.data.files.arrays import load_array
+from trainables.data.files.decoded import Decoded, is_deep
+from trainables.data.files.images import OWN_FORMATS, decode_with_format
 from trainables.data.labels import LaterLabels
 from trainables.data.own.coding import OPAQUE, Cell, Container, Look
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from trainables.data.errors import DatasetError
 from trainables.data.info import Entry, Found
-from trainables.data.release import Files, one_each, unpaired, walk
+from trainables.data.releases.release import Files, one_each, unpaired, walk
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 LOSSY = (".jpg", ".jpeg")

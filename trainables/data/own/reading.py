@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainables.data.chest_xray import equalise
 from trainables.data.errors import BadImageError
-from trainables.data.images import (
+from trainables.data.files.images import (
     OWN_FORMATS,
     open_colour,
     read_grey,
@@ -41,6 +40,7 @@ from trainables.data.own.description import ImportedDataset
 from trainables.data.own.masks import DEEP_WHITE, Mask, open_mask
 from trainables.data.own.pairing import part_of
 from trainables.data.own.telling import against, unlisted
+from trainables.data.releases.chest_xray import equalise
 
 OF_A_PART = ClassList(("outside", "inside"))
 """What the masks of single classes say."""

@@ -1,0 +1,497 @@
+"""The driver's side of a sweep: hands runs out, takes results in, and alone writes the store.
+
+Workers, resources and trials are Ray Tune's (`experiment`). An attempt is a trial of its own: a run
+whose worker is lost is tried again under a new number, so that a worker that was only thought lost
+cannot publish.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from orchestrator.cluster.hardware import Devices, local_devices
+from orchestrator.cluster.nodes import IN_A_ROW, NodeRecord, name_of
+from orchestrator.cluster.preflight import require_alike
+from orchestrator.cluster.session.session import ray_session
+from orchestrator.plan.order import Frontier, all_alike, seeds_first
+from orchestrator.plan.plan import Plan, PlannedRun
+from orchestrator.process.stopping import StopFlag
+from orchestrator.store.failures import Failure
+from orchestrator.store.failures import Kind as FailureKind
+from orchestrator.store.home.attempts import Attempt
+from orchestrator.store.store import DamagedResultError, Store, StoredRun
+from orchestrator.sweep.budget import Budget
+from orchestrator.sweep.events import Event, Kind, OnEvent
+from trainables.code import method_hash
+from trainables.config import LedmConfig, RunSpec
+from trainables.history import Point
+
+
+@dataclass
+class SweepResult:
+    """What came of a sweep."""
+
+    planned: int
+    reused: int = 0
+    finished: int = 0
+    failed: dict[str, Failure] = field(default_factory=dict)
+    """By key."""
+    blocked: dict[str, str] = field(default_factory=dict)
+    """Runs that could not start: their key, and the key of the run that failed."""
+    updates_redone: int = 0
+    """Updates that were lost with a worker or a driver and done again, as far as they had been told of."""
+    avoided_nodes: list[str] = field(default_factory=list)
+    """Nodes on which one run after another failed."""
+    seconds: float = 0.0
+    interrupted: bool = False
+    stopped_by: int = signal.SIGINT
+    """The signal that interrupted it."""
+    within_budget: bool = True
+    """False if runs were left because the budget might not have sufficed for them."""
+    halted: str = ""
+    """Why nothing more was started, if workers have other code than the driver."""
+
+
+Order = Literal["seeds-first", "longest-first"]
+LEAST_PROGRESS = 0.01  # Part of a run by which it must have got further for a loss not to count.
+ALIKE = 2  # Runs of a method that fail for good in the same way, after which it is stopped.
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a plan; changes no result."""
+
+    address: str = "local"
+    """Start Ray on this machine, or join this cluster."""
+    workers: int | None = None
+    """CPU slots on this machine; all cores by default."""
+    devices: Devices | None = None
+    """What runs are put on; those of this machine by default."""
+    retries: int = 2
+    """Further attempts after an error or a lost worker. Not counted: a preemption, and the loss of a
+    worker that had got further than the one lost before it."""
+    most_hours: float | None = None
+    """GPU-hours to spend, or hours of CPU slots where there are no GPUs; no limit by default."""
+    order: Order = "seeds-first"
+    """Every cell its first seed before any gets its second, or the longest path first whatever seed."""
+    keep_weights: bool = False
+    """Store the weights of fine-tunings too."""
+    checkpoint_seconds: float | None = None
+    """Between two checkpoints of a run; chosen by each from what one costs by default."""
+    report_seconds: float = 2.0
+
+
+class Sweep:
+    """The driver's side of one sweep: hands runs out, takes results in."""
+
+    STOPS_METHODS: ClassVar[bool] = True
+    """Whether a method whose runs fail in one and the same way is stopped; the others go on."""
+
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        store: Store,
+        remaining: Mapping[str, float],
+        *,
+        options: Options,
+        on_event: OnEvent,
+        stop: StopFlag,
+        budget: Budget | None = None,
+    ) -> None:
+        self._store, self._options = store, options
+        self._on_this_machine = options.address == "local" and store.home.mirror is None
+        self._on_event, self._stop = on_event, stop
+        self.devices = options.devices or local_devices(options.workers)
+        self._budget, self._out_of_budget = budget, False
+        finished = store.finished()
+        self._artifacts: dict[str, Path] = {}
+        self._attempts: dict[str, tuple[PlannedRun, Attempt]] = {}
+        self._tries: dict[str, int] = {}
+        self._causes: dict[str, Failure] = {}
+        """The last failure of each run, by key."""
+        self._micro_batches: dict[str, int] = {}
+        """Of runs whose memory did not suffice for more, by key."""
+        self._reached: dict[str, float] = {}
+        """How far each run was when last heard of, in [0, 1], by key."""
+        self._lost_at: dict[str, float] = {}
+        """How far each run had come when it last lost its worker, by key."""
+        self._furthest: dict[str, int] = {}
+        """The last update that each run told of, whatever the attempt, by key."""
+        self._nodes = NodeRecord()
+        self._node_of: dict[str, str] = {}
+        """Ray's name of the machine that an attempt was last heard of from, by trial."""
+        self._heard_of: set[str] = set()
+        """Attempts that have told of an update."""
+        self._stuck: dict[tuple[str, str], set[str]] = {}
+        """Keys of the runs of a method that failed for good in one way: method and fingerprint."""
+        self._method_codes = {
+            run.key: method_hash(run.spec.task, run.code) for run in runs if run.code is not None
+        }
+        """Hashes of the files of tasks of the user's own, by key."""
+        self._planned_runs = {run.key: run for run in runs}
+        self.result = SweepResult(planned=len(runs))
+        waiting = []
+        for run in runs:
+            if run.key in finished:
+                stored = finished[run.key]
+                self._artifacts[run.key] = stored.artifacts
+                self.result.reused += 1
+                self._tell("reused", run, metrics=stored.metrics, seconds=stored.seconds)
+            else:
+                waiting.append(run)
+        rank = seeds_first(runs) if options.order == "seeds-first" else all_alike
+        self._frontier = Frontier(waiting, self._artifacts, remaining, rank=rank)
+
+    @property
+    def joins_cluster(self) -> bool:
+        """Whether Ray runs on machines that others started."""
+        return self._options.address != "local"
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether the budget lets nothing start any more."""
+        return self._out_of_budget
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will be started any more."""
+        if self._ends and not self._attempts:
+            return True
+        return self._frontier.exhausted or self._stop.draining
+
+    @property
+    def _ends(self) -> bool:
+        """Whether nothing is started any more, though there is more to do."""
+        return self._out_of_budget or bool(self.result.halted)
+
+    def wanted(self) -> Iterator[RunSpec]:
+        """Yield the specs of what runs, then of what could."""
+        return (run.spec for run in self._frontier.wanted())
+
+    def start_next(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the configuration of the next trial, recorded in the store before it starts.
+
+        None if no run is ready just now.
+        """
+        run = None if self._ends else self._frontier.take()
+        if run is None:
+            return None
+        if run.needs is not None:
+            if not self._store.is_whole(run.needs):
+                self._train_again(run)
+                return self.start_next(trial_id)
+            self._artifacts[run.needs] = self._store.folder_of(run.needs)
+        if self._budget is not None and not self._budget.admits(run.key):
+            self._frontier.put_back(run.key)
+            self._out_of_budget = True
+            return None
+        attempt = self._store.start(run, parent=self.parent_of(run))
+        if attempt.number > 1 and run.key not in self._furthest:
+            self._furthest[run.key] = self._store.furthest(run.key)
+        self._attempts[trial_id] = (run, attempt)
+        self._tries[run.key] = self._tries.get(run.key, 0) + 1
+        if self._budget is not None:
+            self._budget.start(run.key)
+        return self._configuration(run, attempt)
+
+    def _train_again(self, run: PlannedRun) -> None:
+        """Have the pretraining of a run trained again, which somebody removed with its artifacts."""
+        assert run.needs is not None, "only a run that needs another comes here"
+        needed = self._planned_runs[run.needs]
+        self._frontier.put_back(run.key)
+        self._frontier.lose(needed)
+        if self._tries.get(needed.key):
+            self.result.finished -= 1
+        else:
+            self.result.reused -= 1
+        self._tell("retrying", needed, message="its artifacts were removed: it is trained again")
+
+    def parent_of(self, run: PlannedRun) -> str | None:  # noqa: ARG002
+        """Return the MLflow run that a run is stored below; None for that of the sweep."""
+        return None
+
+    def after_finish(self, run: PlannedRun, stored: StoredRun) -> None:
+        """Do what a finished run entails beyond its being stored; nothing for a fixed plan."""
+
+    def after_failure(self, run: PlannedRun, failure: Failure) -> None:
+        """Do what a run that failed for good entails; nothing for a fixed plan."""
+
+    def started(self, trial_id: str) -> None:
+        """Note that a worker has begun."""
+        run, attempt = self._attempts[trial_id]
+        self._tell("started", run, attempt=attempt.number)
+
+    def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Take in a result: a sign of life, the end of a run, or a failure."""
+        run, attempt = self._attempts[trial_id]
+        self._node_of[trial_id] = result.get("node", "")
+        if "failure" in result:
+            failure = Failure.of(**json.loads(result["failure"]), attempt=attempt.number)
+            self._failed(trial_id, failure)
+            return
+        self._count_redone(trial_id, result)
+        points = [Point(*row) for row in result["points"]]
+        if result["finished"]:
+            self._finished(trial_id)
+            return
+        self._store.log_points(run.key, points)
+        self._reached[run.key] = result["fraction"]
+        self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
+
+    def _count_redone(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Count the updates between where a run had come and where this attempt went on."""
+        key = self._attempts[trial_id][0].key
+        redone = self._furthest.get(key, 0) - result["resumed_at"]
+        if trial_id not in self._heard_of and redone > 0:
+            self.result.updates_redone += redone
+            self._store.add_redone(key, redone)
+        self._heard_of.add(trial_id)
+        self._furthest[key] = max(result["update"], self._furthest.get(key, 0))
+
+    def lost(self, trial_id: str, message: str, kind: FailureKind) -> None:
+        """Take in that a worker died."""
+        if trial_id not in self._attempts:
+            return  # Its end had been taken in before.
+        _, attempt = self._attempts[trial_id]
+        first_line = message.strip().partition("\n")[0] or "the worker died"
+        self._failed(trial_id, Failure.of(kind, first_line, message, attempt.number))
+
+    def _finished(self, trial_id: str) -> None:
+        run, attempt = self._attempts[trial_id]
+        try:
+            stored = self._store.commit(run.key, attempt)
+        except DamagedResultError as error:
+            # A full or failing disk: the attempt counts as failed, the sweep goes on.
+            self._failed(trial_id, Failure.of("error", str(error), attempt=attempt.number))
+            return
+        self._nodes.succeeded(self._node_of.get(trial_id, ""))
+        self._let_go(trial_id)
+        self._artifacts[run.key] = stored.artifacts
+        self._frontier.finish(run.key)
+        self.result.finished += 1
+        self._tell(
+            "finished",
+            run,
+            attempt=attempt.number,
+            fraction=1.0,
+            metrics=stored.metrics,
+            seconds=stored.seconds,
+        )
+        self.after_finish(run, stored)
+
+    def _failed(self, trial_id: str, failure: Failure) -> None:
+        if failure.kind == "other_code":
+            self._refused(trial_id, failure)
+            return
+        note = self._blame(trial_id, failure)
+        run, attempt = self._let_go(trial_id)
+        self._store.fail(run.key, attempt, failure)
+        if self._may_help(run, failure):
+            self._frontier.put_back(run.key)
+            size = self._micro_batches.get(run.key)
+            less = f"; again with {size} images at once" if size else ""
+            self._tell("retrying", run, attempt=attempt.number, message=f"{failure}{less}{note}")
+            return
+        self.result.failed[run.key] = failure
+        self._tell("failed", run, attempt=attempt.number, message=f"{failure}{note}")
+        self._block(run.key, f"{run.label} failed", self._frontier.give_up(run.key))
+        if self.STOPS_METHODS and failure.kind == "error":
+            self._stop_methods(run, failure)
+        self.after_failure(run, failure)
+
+    def _refused(self, trial_id: str, failure: Failure) -> None:
+        """Keep off a node that has other code than the driver; if that is not enough, end."""
+        node = self._node_of.pop(trial_id, "")
+        run, attempt = self._let_go(trial_id)
+        self._store.fail(run.key, attempt, failure)
+        self._frontier.put_back(run.key)
+        self._tries[run.key] -= 1
+        if self.joins_cluster and node and self._nodes.unfit(node):
+            self.result.avoided_nodes.append(name_of(node))
+            why = f"{failure.message}; node {name_of(node)} is avoided from now on"
+        else:
+            why = self.result.halted = (
+                f"{failure.message}: it was changed while the sweep ran. What runs is finished, "
+                "and the same command goes on with the code as it is now"
+            )
+        self._tell("retrying", run, attempt=attempt.number, message=why)
+
+    def _blame(self, trial_id: str, failure: Failure) -> str:
+        """Hold a failure against its node, if it can be the node's; return what is to be told of it."""
+        node = self._node_of.pop(trial_id, "")
+        if not (self.joins_cluster and node) or failure.kind not in ("error", "worker_lost"):
+            return ""
+        run, _ = self._attempts[trial_id]
+        if not self._nodes.failed(node, run.key):
+            return ""
+        self.result.avoided_nodes.append(name_of(node))
+        return (
+            f"; node {name_of(node)} is avoided from now on: {IN_A_ROW} runs in a row failed there"
+        )
+
+    def _let_go(self, trial_id: str) -> tuple[PlannedRun, Attempt]:
+        """Take an attempt off that has ended, and its devices from the account."""
+        run, attempt = self._attempts.pop(trial_id)
+        if self._budget is not None:
+            self._budget.stop(run.key)
+        return run, attempt
+
+    def _may_help(self, run: PlannedRun, failure: Failure) -> bool:
+        """Whether to try again: the policy for each kind of failure."""
+        before, self._causes[run.key] = self._causes.get(run.key), failure
+        if failure.permanent:
+            return False
+        if failure.kind == "preempted" or (
+            failure.kind == "worker_lost" and self._got_on(run.key)
+        ):
+            self._tries[run.key] -= 1  # Nobody's fault, and not counted.
+            return True
+        if failure.kind == "out_of_memory" and self._shrink(run):
+            self._tries[run.key] -= 1
+            return True
+        same = before is not None and before.fingerprint == failure.fingerprint
+        if failure.kind == "error" and same and len(self._nodes.failed_on(run.key)) != 1:
+            return False  # Deterministic: a third attempt would end like the first two.
+        return self._tries[run.key] <= self._options.retries
+
+    def _got_on(self, key: str) -> bool:
+        """Whether a run whose worker was lost had got further than when it last lost one.
+
+        A machine that is reclaimed or unplugged often looks like a worker that died. What loses its
+        worker again and again at one place is another matter, and runs out of retries.
+        """
+        reached, before = self._reached.get(key, 0.0), self._lost_at.get(key, 0.0)
+        self._lost_at[key] = max(reached, before)
+        return reached > before + LEAST_PROGRESS
+
+    def _shrink(self, run: PlannedRun) -> bool:
+        """Halve the micro-batch of a run; the batch stays. False if that cannot be done."""
+        current = self._micro_batches.get(run.key) or micro_batch_of(run.spec)
+        if current is None or current < 2:
+            return False
+        self._micro_batches[run.key] = (current + 1) // 2
+        return True
+
+    def _stop_methods(self, run: PlannedRun, failure: Failure) -> None:
+        """Stop the methods of a run, if another of their runs failed for good in the same way."""
+        stopped = set()
+        for method in run.methods:
+            alike = self._stuck.setdefault((method, failure.fingerprint), set())
+            alike.add(run.key)
+            if len(alike) >= ALIKE:
+                stopped.add(method)
+        why = f"{', '.join(sorted(stopped))} stopped: {ALIKE} of its runs failed in the same way"
+        self._block(run.key, why, self._frontier.drop_methods(stopped))
+
+    def _block(self, by: str, why: str, runs: Sequence[PlannedRun]) -> None:
+        for run in runs:
+            self.result.blocked[run.key] = by
+            self._tell("blocked", run, message=why)
+
+    def _configuration(self, run: PlannedRun, attempt: Attempt) -> dict[str, Any]:
+        assert run.dataset_folder is not None, "`require_ready` lets only prepared data through"
+        places = self.places_of(run, attempt)
+        return {
+            "spec": run.spec.model_dump(mode="json"),
+            "home": None if self._on_this_machine else self._store.home.address,
+            "places": {
+                **{field: self._named(path) for field, path in places.items()},
+                "device": "auto",
+                "keep_weights": run.pretraining or self._options.keep_weights,
+                "micro_batch": self._micro_batches.get(run.key),
+            },
+            "attempt": attempt.number,
+            "avoid": sorted(self._nodes.avoided | self._nodes.failed_on(run.key)),
+            "log": self._named(attempt.log),
+            "stop_file": self._named(self._stop.file),
+            "method_code": self._method_codes.get(run.key),
+            "checkpoint_seconds": self._options.checkpoint_seconds,
+            "report_seconds": self._options.report_seconds,
+        }
+
+    def _named(self, path: Path | None) -> str | None:
+        """Return how a worker is told of a path: below the home, where many machines share it."""
+        home = self._store.home
+        if path is None or self._on_this_machine:
+            return None if path is None else str(path)
+        if path.is_relative_to(home.path):
+            return path.relative_to(home.path).as_posix()
+        return str(path) if home.mirror is None else home.mirror.carry_code(path)
+
+    def places_of(self, run: PlannedRun, attempt: Attempt) -> dict[str, Path | None]:
+        """Return the paths of the fields of a `Places`."""
+        return {
+            "dataset": run.dataset_folder,
+            "checkpoints": attempt.checkpoints,
+            "artifacts": attempt.artifacts,
+            "pretrained": self._artifacts[run.needs] if run.needs else None,
+            "backbone": run.backbone,
+            "code": run.code,
+        }
+
+    def _tell(self, kind: Kind, run: PlannedRun, **details: Any) -> None:
+        self._on_event(Event(kind=kind, run=run, time=time.time(), **details))
+
+
+def micro_batch_of(spec: RunSpec) -> int | None:
+    """Return how many images of a run are in memory at once; None if that cannot be made smaller.
+
+    Only an ADM's batch can be split without changing what is computed: the others normalise over it.
+    """
+    if spec.network.family != "adm" or isinstance(spec.training, LedmConfig):
+        return None
+    return spec.training.micro_batch or spec.training.batch
+
+
+def _datasets_of(runs: Sequence[PlannedRun]) -> dict[str, str]:
+    """Return the fingerprint of each dataset by the name of its folder."""
+    return {
+        run.dataset_folder.name: run.spec.dataset.fingerprint
+        for run in runs
+        if run.dataset_folder is not None
+    }
+
+
+def run_sweep(
+    plan: Plan,
+    store: Store,
+    remaining: Mapping[str, float],
+    *,
+    options: Options,
+    on_event: OnEvent,
+    budget: Budget | None = None,
+    stop: StopFlag,
+) -> SweepResult:
+    """Run what is missing of a plan and return what came of it.
+
+    Args:
+        plan: every dataset and weight file that it needs is there.
+        store: open for writing.
+        remaining: seconds of the longest path from each run, by key.
+        options: where to run, how often to try, what to keep.
+        on_event: told of every change, from this thread.
+        budget: what may be spent; no limit by default.
+        stop: set when somebody asks the sweep to stop.
+
+    Raises:
+        InputError: if the Ray cluster asked for is not there, or a node of it cannot take part.
+    """
+    start = time.monotonic()
+    sweep = Sweep(
+        plan.runs, store, remaining, options=options, on_event=on_event, stop=stop, budget=budget
+    )
+    if sweep.result.reused < sweep.result.planned:
+        with ray_session(options.address, workers=options.workers) as folder:
+            from orchestrator.sweep.experiment import run_experiment
+
+            if options.address != "local":
+                require_alike(store.home.address, _datasets_of(plan.runs))
+            run_experiment(sweep, plan.study, stop, folder)
+    sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
+    sweep.result.within_budget = not sweep.out_of_budget
+    sweep.result.seconds = time.monotonic() - start
+    return sweep.result

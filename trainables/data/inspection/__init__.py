@@ -1,0 +1,1 @@
+"""Looking at prepared data: what is checked, what looks alike, sheets of samples."""
