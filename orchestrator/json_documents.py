@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import HdsweepError
-from orchestrator.plan.identity import Identity
 
 VERSION = 1
 
@@ -21,15 +20,3 @@ def error_document(error: HdsweepError) -> dict[str, Any]:
     """Return an error, as it is printed on standard error."""
     told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
     return document("error", told)
-
-
-def sweep_record(identity: Identity) -> dict[str, Any]:
-    """Return which sweep a document is of; the same in all of them."""
-    return {
-        "name": identity.name,
-        "key": identity.key,
-        "study": identity.study,
-        "scale": identity.scale,
-        "set": dict(identity.differences),
-        "only": list(identity.subset),
-    }

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import orchestrator
@@ -63,3 +65,10 @@ def test_a_gpu_machine_with_only_pytorch_can_train():
 @pytest.mark.parametrize("package", [orchestrator, trainables])
 def test_the_generic_package_names_are_ours(package):
     assert Path(package.__file__).is_relative_to(ROOT)
+
+
+def test_no_file_imports_itself_in_a_circle_not_even_inside_functions():
+    graph = grimp.build_graph("orchestrator", "search_spaces", "trainables", cache_dir=None)
+    imports = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
+    assert len(imports) > 200
+    TopologicalSorter(imports).prepare()  # Names the files of a circle.

@@ -358,3 +358,15 @@ def _pretraining_reads(task: str, rest: str) -> bool:
 
 PATHS = frozenset(setting_paths(Settings))
 PAPER = flat(DEFAULTS)
+
+
+def sweep_record(identity: Identity) -> dict[str, Any]:
+    """Return which sweep a document is of; the same in all of them."""
+    return {
+        "name": identity.name,
+        "key": identity.key,
+        "study": identity.study,
+        "scale": identity.scale,
+        "set": dict(identity.differences),
+        "only": list(identity.subset),
+    }

@@ -14,18 +14,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from orchestrator.errors import chain
-
-if TYPE_CHECKING:
-    from orchestrator.store.home.mirror import Mirror
 
 Say = Callable[[str], None]
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # `timeout` sends its signal twice, to us and to our group; a session that ends, SIGTERM and SIGHUP.
 ONE_ASKING_S = 1.0
+
+
+class Carrier(Protocol):
+    """What takes a file to where workers on other machines look for it: a home's mirror."""
+
+    def carry(self, path: Path, /) -> None:
+        """Have a file there as it is here."""
+
+    def drop(self, path: Path, /) -> None:
+        """Have a file there no more."""
 
 
 class StoppedError(KeyboardInterrupt):
@@ -48,11 +55,11 @@ class StopFlag:
     stops a trial, its worker has but a few seconds.
     """
 
-    def __init__(self, file: Path, mirror: "Mirror | None" = None) -> None:
+    def __init__(self, file: Path, mirror: Carrier | None = None) -> None:
         """Start unset; a file that a killed sweep left behind is removed.
 
         Args:
-            mirror: of the object store in which workers look for the file.
+            mirror: of the object store in which workers look for the file; None if they see it on a disk.
         """
         self.draining = False
         self.number = 0

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.json_documents import sweep_record
-from orchestrator.plan.identity import Identity
+from orchestrator.plan.identity import Identity, sweep_record
 from orchestrator.plan.plan import Plan
 from orchestrator.study.resolved import lines
 from orchestrator.wording import duration

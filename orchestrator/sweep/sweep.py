@@ -15,10 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from orchestrator.cluster.hardware import Devices, local_devices
 from orchestrator.cluster.nodes import IN_A_ROW, NodeRecord, name_of
-from orchestrator.cluster.preflight import require_alike
-from orchestrator.cluster.session.session import ray_session
 from orchestrator.plan.order import Frontier, all_alike, seeds_first
-from orchestrator.plan.plan import Plan, PlannedRun
+from orchestrator.plan.plan import PlannedRun
 from orchestrator.process.stopping import StopFlag
 from orchestrator.store.failures import Failure
 from orchestrator.store.failures import Kind as FailureKind
@@ -445,53 +443,3 @@ def micro_batch_of(spec: RunSpec) -> int | None:
     if spec.network.family != "adm" or isinstance(spec.training, LedmConfig):
         return None
     return spec.training.micro_batch or spec.training.batch
-
-
-def _datasets_of(runs: Sequence[PlannedRun]) -> dict[str, str]:
-    """Return the fingerprint of each dataset by the name of its folder."""
-    return {
-        run.dataset_folder.name: run.spec.dataset.fingerprint
-        for run in runs
-        if run.dataset_folder is not None
-    }
-
-
-def run_sweep(
-    plan: Plan,
-    store: Store,
-    remaining: Mapping[str, float],
-    *,
-    options: Options,
-    on_event: OnEvent,
-    budget: Budget | None = None,
-    stop: StopFlag,
-) -> SweepResult:
-    """Run what is missing of a plan and return what came of it.
-
-    Args:
-        plan: every dataset and weight file that it needs is there.
-        store: open for writing.
-        remaining: seconds of the longest path from each run, by key.
-        options: where to run, how often to try, what to keep.
-        on_event: told of every change, from this thread.
-        budget: what may be spent; no limit by default.
-        stop: set when somebody asks the sweep to stop.
-
-    Raises:
-        InputError: if the Ray cluster asked for is not there, or a node of it cannot take part.
-    """
-    start = time.monotonic()
-    sweep = Sweep(
-        plan.runs, store, remaining, options=options, on_event=on_event, stop=stop, budget=budget
-    )
-    if sweep.result.reused < sweep.result.planned:
-        with ray_session(options.address, workers=options.workers) as folder:
-            from orchestrator.sweep.experiment import run_experiment
-
-            if options.address != "local":
-                require_alike(store.home.address, _datasets_of(plan.runs))
-            run_experiment(sweep, plan.study, stop, folder)
-    sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
-    sweep.result.within_budget = not sweep.out_of_budget
-    sweep.result.seconds = time.monotonic() - start
-    return sweep.result

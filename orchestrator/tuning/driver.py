@@ -13,8 +13,6 @@ from statistics import fmean
 
 import optuna
 
-from orchestrator.cluster.preflight import require_alike
-from orchestrator.cluster.session.session import ray_session
 from orchestrator.plan.plan import PlannedRun
 from orchestrator.process.stopping import StopFlag
 from orchestrator.store.failures import Failure
@@ -22,6 +20,7 @@ from orchestrator.store.home.attempts import Attempt
 from orchestrator.store.home.home import Home
 from orchestrator.store.store import Store, StoredRun
 from orchestrator.sweep.events import OnEvent
+from orchestrator.sweep.start import run_on_ray
 from orchestrator.sweep.sweep import Options, Sweep
 from orchestrator.tuning.ledger import SECONDS, Ledger
 from orchestrator.tuning.record import Record
@@ -289,12 +288,7 @@ def run_search(
     )
     record.take_in(ledger)
     if not sweep.over:
-        with ray_session(options.address, workers=options.workers) as folder:
-            from orchestrator.sweep.experiment import run_experiment
-
-            if options.address != "local":
-                require_alike(store.home.address, {})
-            run_experiment(sweep, "tune", stop, folder)
+        run_on_ray(sweep, store, "tune", options=options, stop=stop, needed={})
     sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
     sweep.result.seconds = time.monotonic() - started
     complete = not (stop.draining or sweep.result.halted)

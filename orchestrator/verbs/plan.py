@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cluster.hardware import cpu_cores, gpus
-from orchestrator.json_documents import sweep_record
 from orchestrator.plan.comparable import OTHER_WEIGHTS
 from orchestrator.plan.cost.forecast import CPU, SECONDS_PER_HOUR, Forecast, forecast, gpu_of
 from orchestrator.plan.cost.simulate import Simulation, simulate
 from orchestrator.plan.data_parts import data_warnings, parts_by_run, parts_line
+from orchestrator.plan.identity import sweep_record
 from orchestrator.plan.order import seeds_first
 from orchestrator.plan.plan import Plan, PlannedRun
 from orchestrator.plan.why import Reason, reasons

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.hardware import Devices, local_devices
 from orchestrator.errors import InputError
-from orchestrator.json_documents import sweep_record
 from orchestrator.plan.cost.forecast import CPU, Measured, forecast, gpu_of, peaks, resources
 from orchestrator.plan.data_parts import data_warnings, require_parts
+from orchestrator.plan.identity import sweep_record
 from orchestrator.plan.plan import Plan, require_ready
 from orchestrator.process.environment import told
 from orchestrator.process.stopping import Say, status_of, stopped_by_signals
@@ -163,7 +163,7 @@ def run_plan(
         InputError: if another sweep uses the home.
     """
     from orchestrator.store.store import Store
-    from orchestrator.sweep.sweep import run_sweep
+    from orchestrator.sweep.start import run_sweep
 
     devices = options.devices or local_devices(options.workers)
     with Store.open(home, say) as store, stopped_by_signals(store.stop_flag(), say) as stop:

@@ -9,7 +9,7 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.json_documents import sweep_record
+from orchestrator.plan.identity import sweep_record
 from orchestrator.plan.plan import Plan
 from orchestrator.store.failures import Failure, Group, grouped
 from orchestrator.store.home.home import Home

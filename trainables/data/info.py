@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from trainables.config import Augmentation, Metric
-    from trainables.data.labels import LaterLabels
+    from trainables.data.later_labels import LaterLabels
 
 IGNORED = 255  # A label that stands for no class.
 Role = Literal["source", "target", "any"]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from trainables.data.info import DatasetInfo, Entry, Found
 from trainables.data.releases.release import files_anywhere, folders_named, one_place, unpaired
-from trainables.data.stand_ins.stand_in import FACE_CLASSES, stand_in
+from trainables.data.stand_ins.faces import FACE_CLASSES
+from trainables.data.stand_ins.stand_in import stand_in
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,8 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from trainables.data.errors import BadImageError
 from trainables.data.files.decoded import TIFF_SAMPLES, TIFF_SIGNED, Decoded, is_deep, not_kept
 from trainables.data.info import Entry, Form, LabelsAt, Read, Sample
-from trainables.data.labels import LaterLabels, wrong_label
+from trainables.data.labels import wrong_label
+from trainables.data.later_labels import LaterLabels
 
 FORMATS = ("PNG", "JPEG", "BMP")
 OWN_FORMATS = (*FORMATS, "TIFF", "GIF", "WEBP")

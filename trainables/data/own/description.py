@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from trainables.data.labels import LaterLabels
+    from trainables.data.later_labels import LaterLabels
 
 Modality = Literal["photograph", "chest-xray"]
 """What images are: shown as they are, or X-rays, which are equalised as the official ones are."""

@@ -16,7 +16,7 @@ from trainables.data.errors import BadImageError
 from trainables.data.files.arrays import load_array
 from trainables.data.files.decoded import Decoded, is_deep
 from trainables.data.files.images import OWN_FORMATS, decode_with_format
-from trainables.data.labels import LaterLabels
+from trainables.data.later_labels import LaterLabels
 from trainables.data.own.coding import OPAQUE, Cell, Container, Look
 
 MOST_COLOURS = 4096  # In one mask; more are a photograph.

@@ -20,7 +20,7 @@ from trainables.data.files.images import (
     require_shape,
 )
 from trainables.data.info import IGNORED, Entry
-from trainables.data.labels import LaterLabels
+from trainables.data.later_labels import LaterLabels
 from trainables.data.own.class_list import ClassList
 from trainables.data.own.coding import (
     HALF_TRANSPARENT,

@@ -12,8 +12,8 @@ import numpy as np
 
 from trainables.data.info import Sample
 from trainables.data.stand_ins.canvas import Look
+from trainables.data.stand_ins.faces import FACE_CLASSES
 from trainables.data.stand_ins.scenes import Scene, chest, face, skin
-from trainables.data.stand_ins.stand_in import FACE_CLASSES
 from trainables.keys import derive_seed
 
 SMALLEST_SIDE = 16  # Below, eyes and hairs fall between the pixels.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.stand_ins.canvas import Field, View, cover, ellipse, paint, smooth, texture
-from trainables.data.stand_ins.stand_in import FACE_CLASSES
+from trainables.data.stand_ins.faces import FACE_CLASSES
 
 Scene = Callable[[np.random.Generator, View], tuple[Field, NDArray[np.uint8]]]
 

@@ -5,21 +5,6 @@ from collections.abc import Iterator
 from trainables.data.info import DatasetInfo, Sample
 
 MOST_IMAGES = 400  # Made unless told otherwise; enough for sources at demo scale.
-# Of portraits, by label.
-FACE_CLASSES = (
-    "background",
-    "head",
-    "ear",
-    "nose",
-    "sclera",
-    "iris",
-    "brow",
-    "upper lip",
-    "lower lip",
-    "hair",
-    "neck",
-    "cloth",
-)
 
 
 def stand_in(real: DatasetInfo, *, classes: tuple[str, ...] | None = None) -> DatasetInfo:
