@@ -8,8 +8,9 @@ cannot publish.
 import json
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,8 +25,9 @@ from orchestrator.store.home.attempts import Attempt
 from orchestrator.store.store import DamagedResultError, Store, StoredRun
 from orchestrator.sweep.budget import Budget
 from orchestrator.sweep.events import Event, Kind, OnEvent
+from orchestrator.sweep.retries import RunRecord, decide, micro_batch_of
 from trainables.code import method_hash
-from trainables.config import LedmConfig, RunSpec
+from trainables.config import RunSpec
 from trainables.history import Point
 
 
@@ -55,7 +57,6 @@ class SweepResult:
 
 
 Order = Literal["seeds-first", "longest-first"]
-LEAST_PROGRESS = 0.01  # Part of a run by which it must have got further for a loss not to count.
 ALIKE = 2  # Runs of a method that fail for good in the same way, after which it is stopped.
 
 
@@ -83,6 +84,18 @@ class Options:
     report_seconds: float = 2.0
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A run that a worker has, or is about to have."""
+
+    run: PlannedRun
+    attempt: Attempt
+    node: str = ""
+    """Ray's name of the machine that it was last heard of from."""
+    heard_of: bool = False
+    """Whether it has told of an update."""
+
+
 class Sweep:
     """The driver's side of one sweep: hands runs out, takes results in."""
 
@@ -107,23 +120,11 @@ class Sweep:
         self._budget, self._out_of_budget = budget, False
         finished = store.finished()
         self._artifacts: dict[str, Path] = {}
-        self._attempts: dict[str, tuple[PlannedRun, Attempt]] = {}
-        self._tries: dict[str, int] = {}
-        self._causes: dict[str, Failure] = {}
-        """The last failure of each run, by key."""
-        self._micro_batches: dict[str, int] = {}
-        """Of runs whose memory did not suffice for more, by key."""
-        self._reached: dict[str, float] = {}
-        """How far each run was when last heard of, in [0, 1], by key."""
-        self._lost_at: dict[str, float] = {}
-        """How far each run had come when it last lost its worker, by key."""
-        self._furthest: dict[str, int] = {}
-        """The last update that each run told of, whatever the attempt, by key."""
+        self._trials: dict[str, Trial] = {}
+        """What runs now, by the name of its trial."""
+        self._records: defaultdict[str, RunRecord] = defaultdict(RunRecord)
+        """By key."""
         self._nodes = NodeRecord()
-        self._node_of: dict[str, str] = {}
-        """Ray's name of the machine that an attempt was last heard of from, by trial."""
-        self._heard_of: set[str] = set()
-        """Attempts that have told of an update."""
         self._stuck: dict[tuple[str, str], set[str]] = {}
         """Keys of the runs of a method that failed for good in one way: method and fingerprint."""
         self._method_codes = {
@@ -157,7 +158,7 @@ class Sweep:
     @property
     def over(self) -> bool:
         """Whether nothing will be started any more."""
-        if self._ends and not self._attempts:
+        if self._ends and not self._trials:
             return True
         return self._frontier.exhausted or self._stop.draining
 
@@ -188,10 +189,11 @@ class Sweep:
             self._out_of_budget = True
             return None
         attempt = self._store.start(run, parent=self.parent_of(run))
-        if attempt.number > 1 and run.key not in self._furthest:
-            self._furthest[run.key] = self._store.furthest(run.key)
-        self._attempts[trial_id] = (run, attempt)
-        self._tries[run.key] = self._tries.get(run.key, 0) + 1
+        record = self._records[run.key]
+        if attempt.number > 1 and record.furthest is None:
+            record = replace(record, furthest=self._store.furthest(run.key))
+        self._records[run.key] = replace(record, tries=record.tries + 1)
+        self._trials[trial_id] = Trial(run, attempt)
         if self._budget is not None:
             self._budget.start(run.key)
         return self._configuration(run, attempt)
@@ -202,7 +204,7 @@ class Sweep:
         needed = self._planned_runs[run.needs]
         self._frontier.put_back(run.key)
         self._frontier.lose(needed)
-        if self._tries.get(needed.key):
+        if self._records[needed.key].tries:
             self.result.finished -= 1
         else:
             self.result.reused -= 1
@@ -220,53 +222,60 @@ class Sweep:
 
     def started(self, trial_id: str) -> None:
         """Note that a worker has begun."""
-        run, attempt = self._attempts[trial_id]
-        self._tell("started", run, attempt=attempt.number)
+        trial = self._trials[trial_id]
+        self._tell("started", trial.run, attempt=trial.attempt.number)
 
     def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Take in a result: a sign of life, the end of a run, or a failure."""
-        run, attempt = self._attempts[trial_id]
-        self._node_of[trial_id] = result.get("node", "")
+        trial = replace(self._trials[trial_id], node=result.get("node", ""))
+        self._trials[trial_id] = trial
+        run, attempt = trial.run, trial.attempt
         if "failure" in result:
             failure = Failure.of(**json.loads(result["failure"]), attempt=attempt.number)
             self._failed(trial_id, failure)
             return
-        self._count_redone(trial_id, result)
+        self._count_redone(trial, result)
+        self._trials[trial_id] = replace(trial, heard_of=True)
         points = [Point(*row) for row in result["points"]]
         if result["finished"]:
             self._finished(trial_id)
             return
         self._store.log_points(run.key, points)
-        self._reached[run.key] = result["fraction"]
+        self._note(run.key, reached=result["fraction"])
         self._tell("progress", run, attempt=attempt.number, fraction=result["fraction"])
 
-    def _count_redone(self, trial_id: str, result: Mapping[str, Any]) -> None:
+    def _count_redone(self, trial: Trial, result: Mapping[str, Any]) -> None:
         """Count the updates between where a run had come and where this attempt went on."""
-        key = self._attempts[trial_id][0].key
-        redone = self._furthest.get(key, 0) - result["resumed_at"]
-        if trial_id not in self._heard_of and redone > 0:
+        key = trial.run.key
+        furthest = self._records[key].furthest or 0
+        redone = furthest - result["resumed_at"]
+        if not trial.heard_of and redone > 0:
             self.result.updates_redone += redone
             self._store.add_redone(key, redone)
-        self._heard_of.add(trial_id)
-        self._furthest[key] = max(result["update"], self._furthest.get(key, 0))
+        self._note(key, furthest=max(result["update"], furthest))
+
+    def _note(self, key: str, **known: Any) -> None:
+        """Keep what became known of a run."""
+        self._records[key] = replace(self._records[key], **known)
 
     def lost(self, trial_id: str, message: str, kind: FailureKind) -> None:
         """Take in that a worker died."""
-        if trial_id not in self._attempts:
+        if trial_id not in self._trials:
             return  # Its end had been taken in before.
-        _, attempt = self._attempts[trial_id]
+        attempt = self._trials[trial_id].attempt
         first_line = message.strip().partition("\n")[0] or "the worker died"
         self._failed(trial_id, Failure.of(kind, first_line, message, attempt.number))
 
     def _finished(self, trial_id: str) -> None:
-        run, attempt = self._attempts[trial_id]
+        trial = self._trials[trial_id]
+        run, attempt = trial.run, trial.attempt
         try:
             stored = self._store.commit(run.key, attempt)
         except DamagedResultError as error:
             # A full or failing disk: the attempt counts as failed, the sweep goes on.
             self._failed(trial_id, Failure.of("error", str(error), attempt=attempt.number))
             return
-        self._nodes.succeeded(self._node_of.get(trial_id, ""))
+        self._nodes.succeeded(trial.node)
         self._let_go(trial_id)
         self._artifacts[run.key] = stored.artifacts
         self._frontier.finish(run.key)
@@ -286,11 +295,20 @@ class Sweep:
             self._refused(trial_id, failure)
             return
         note = self._blame(trial_id, failure)
-        run, attempt = self._let_go(trial_id)
+        trial = self._let_go(trial_id)
+        run, attempt = trial.run, trial.attempt
         self._store.fail(run.key, attempt, failure)
-        if self._may_help(run, failure):
+        decision = decide(
+            self._records[run.key],
+            failure,
+            retries=self._options.retries,
+            micro_batch=micro_batch_of(run.spec),
+            nodes=len(self._nodes.failed_on(run.key)),
+        )
+        self._records[run.key] = decision.record
+        if decision.again:
             self._frontier.put_back(run.key)
-            size = self._micro_batches.get(run.key)
+            size = decision.record.micro_batch
             less = f"; again with {size} images at once" if size else ""
             self._tell("retrying", run, attempt=attempt.number, message=f"{failure}{less}{note}")
             return
@@ -303,11 +321,11 @@ class Sweep:
 
     def _refused(self, trial_id: str, failure: Failure) -> None:
         """Keep off a node that has other code than the driver; if that is not enough, end."""
-        node = self._node_of.pop(trial_id, "")
-        run, attempt = self._let_go(trial_id)
+        trial = self._let_go(trial_id)
+        run, attempt, node = trial.run, trial.attempt, trial.node
         self._store.fail(run.key, attempt, failure)
         self._frontier.put_back(run.key)
-        self._tries[run.key] -= 1
+        self._note(run.key, tries=self._records[run.key].tries - 1)
         if self.joins_cluster and node and self._nodes.unfit(node):
             self.result.avoided_nodes.append(name_of(node))
             why = f"{failure.message}; node {name_of(node)} is avoided from now on"
@@ -320,59 +338,23 @@ class Sweep:
 
     def _blame(self, trial_id: str, failure: Failure) -> str:
         """Hold a failure against its node, if it can be the node's; return what is to be told of it."""
-        node = self._node_of.pop(trial_id, "")
+        trial = self._trials[trial_id]
+        node = trial.node
         if not (self.joins_cluster and node) or failure.kind not in ("error", "worker_lost"):
             return ""
-        run, _ = self._attempts[trial_id]
-        if not self._nodes.failed(node, run.key):
+        if not self._nodes.failed(node, trial.run.key):
             return ""
         self.result.avoided_nodes.append(name_of(node))
         return (
             f"; node {name_of(node)} is avoided from now on: {IN_A_ROW} runs in a row failed there"
         )
 
-    def _let_go(self, trial_id: str) -> tuple[PlannedRun, Attempt]:
-        """Take an attempt off that has ended, and its devices from the account."""
-        run, attempt = self._attempts.pop(trial_id)
+    def _let_go(self, trial_id: str) -> Trial:
+        """Return a trial that has ended, and take its devices from the account."""
+        trial = self._trials.pop(trial_id)
         if self._budget is not None:
-            self._budget.stop(run.key)
-        return run, attempt
-
-    def _may_help(self, run: PlannedRun, failure: Failure) -> bool:
-        """Whether to try again: the policy for each kind of failure."""
-        before, self._causes[run.key] = self._causes.get(run.key), failure
-        if failure.permanent:
-            return False
-        if failure.kind == "preempted" or (
-            failure.kind == "worker_lost" and self._got_on(run.key)
-        ):
-            self._tries[run.key] -= 1  # Nobody's fault, and not counted.
-            return True
-        if failure.kind == "out_of_memory" and self._shrink(run):
-            self._tries[run.key] -= 1
-            return True
-        same = before is not None and before.fingerprint == failure.fingerprint
-        if failure.kind == "error" and same and len(self._nodes.failed_on(run.key)) != 1:
-            return False  # Deterministic: a third attempt would end like the first two.
-        return self._tries[run.key] <= self._options.retries
-
-    def _got_on(self, key: str) -> bool:
-        """Whether a run whose worker was lost had got further than when it last lost one.
-
-        A machine that is reclaimed or unplugged often looks like a worker that died. What loses its
-        worker again and again at one place is another matter, and runs out of retries.
-        """
-        reached, before = self._reached.get(key, 0.0), self._lost_at.get(key, 0.0)
-        self._lost_at[key] = max(reached, before)
-        return reached > before + LEAST_PROGRESS
-
-    def _shrink(self, run: PlannedRun) -> bool:
-        """Halve the micro-batch of a run; the batch stays. False if that cannot be done."""
-        current = self._micro_batches.get(run.key) or micro_batch_of(run.spec)
-        if current is None or current < 2:
-            return False
-        self._micro_batches[run.key] = (current + 1) // 2
-        return True
+            self._budget.stop(trial.run.key)
+        return trial
 
     def _stop_methods(self, run: PlannedRun, failure: Failure) -> None:
         """Stop the methods of a run, if another of their runs failed for good in the same way."""
@@ -400,7 +382,7 @@ class Sweep:
                 **{field: self._named(path) for field, path in places.items()},
                 "device": "auto",
                 "keep_weights": run.pretraining or self._options.keep_weights,
-                "micro_batch": self._micro_batches.get(run.key),
+                "micro_batch": self._records[run.key].micro_batch,
             },
             "attempt": attempt.number,
             "avoid": sorted(self._nodes.avoided | self._nodes.failed_on(run.key)),
@@ -433,13 +415,3 @@ class Sweep:
 
     def _tell(self, kind: Kind, run: PlannedRun, **details: Any) -> None:
         self._on_event(Event(kind=kind, run=run, time=time.time(), **details))
-
-
-def micro_batch_of(spec: RunSpec) -> int | None:
-    """Return how many images of a run are in memory at once; None if that cannot be made smaller.
-
-    Only an ADM's batch can be split without changing what is computed: the others normalise over it.
-    """
-    if spec.network.family != "adm" or isinstance(spec.training, LedmConfig):
-        return None
-    return spec.training.micro_batch or spec.training.batch

@@ -84,7 +84,7 @@ class TuningSweep(Sweep):
     @property
     def over(self) -> bool:
         """Whether nothing will be started any more."""
-        if self._stop.draining or (self.result.halted and not self._attempts):
+        if self._stop.draining or (self.result.halted and not self._trials):
             return True
         while not self._open and self._ask():
             pass  # A trial all of whose runs are stored is over as soon as it is asked for.

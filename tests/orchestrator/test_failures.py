@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.plan.plan import load_plan
 from orchestrator.store.failures import Failure, grouped, site_of
-from orchestrator.sweep.sweep import micro_batch_of
+from orchestrator.sweep.retries import micro_batch_of
 
 TRACEBACK = """Traceback (most recent call last):
   File "/home/a/.venv/lib/python3.11/site-packages/ray/tune/trainable.py", line 7, in train
