@@ -10,10 +10,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.abc import Traversable
+from importlib.machinery import PathFinder
 from importlib.resources import files
 from pathlib import Path
 
 PACKAGE = __name__.partition(".")[0]
+OURS = (PACKAGE, "orchestrator", "search_spaces")
+"""Packages that are imported from where the driver has them, never from beside a method."""
 SUFFIXES = (".py", ".pyc", ".so", ".toml")
 HEX_DIGITS = 12
 PYC_HEADER_BYTES = 16  # When and from what it was compiled: no part of what it does.
@@ -38,7 +41,8 @@ def code_hash() -> str:
 def method_hash(task: str, folder: Path) -> str | None:
     """Return a hash of the files that a task of the user's own is made of; None for installed ones.
 
-    Its module, and the modules beside it that one of them imports: 12 hexadecimal digits.
+    Its module, and the modules beside it that one of them imports: 12 hexadecimal digits. Of a package,
+    with `__init__.py` or without, all that is in it, so relative imports are part of it.
 
     Args:
         task: `module:Class`, with or without the hash of the module's file.
@@ -126,17 +130,36 @@ def _joint(hashes: Mapping[str, str]) -> str:
 
 
 def _beside(module: str, folder: Path) -> Sequence[Path]:
-    """Return the files in `folder` that importing a module may run."""
+    """Return the files in `folder` that importing a module may run, in Python's order of preference."""
     top = module.split(".", 1)[0]
+    if top in OURS:
+        return []
     if (folder / top / "__init__.py").is_file():
-        # No hidden ones: an editor's lock beside a file that is open in it leads nowhere.
-        found = (folder / top).rglob("*.py")
-        return sorted(file for file in found if not file.name.startswith(".") and file.is_file())
-    return [file] if (file := folder / f"{top}.py").is_file() else []
+        return _sources(folder / top)
+    if (file := folder / f"{top}.py").is_file():
+        return [file]
+    # A namespace package: any folder, but only where nothing that is installed has its name.
+    is_namespace = (
+        top.isidentifier() and (folder / top).is_dir() and not _is_installed(top, folder)
+    )
+    return _sources(folder / top) if is_namespace else []
+
+
+def _sources(package: Path) -> Sequence[Path]:
+    # No hidden ones: an editor's lock beside a file that is open in it leads nowhere.
+    found = package.rglob("*.py")
+    return sorted(file for file in found if not file.name.startswith(".") and file.is_file())
+
+
+def _is_installed(name: str, folder: Path) -> bool:
+    """Whether a module is found elsewhere than in a folder, as one that has a file or is built in."""
+    places = [place for place in sys.path if Path(place or ".").resolve() != folder.resolve()]
+    spec = PathFinder.find_spec(name, places)
+    return name in sys.builtin_module_names or (spec is not None and spec.origin is not None)
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """Yield the modules that a source names in its imports; none if it cannot be read."""
+    """Yield the modules that a source names in its imports, calls too; none if it cannot be read."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -146,3 +169,19 @@ def _imported(source: bytes) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
+        elif isinstance(node, ast.Call) and _called(node.func) in ("import_module", "__import__"):
+            yield from _absolute_names(node.args[:1])
+
+
+def _called(function: ast.expr) -> str:
+    return str(getattr(function, "attr", getattr(function, "id", "")))
+
+
+def _absolute_names(arguments: Iterable[ast.expr]) -> Iterator[str]:
+    for each in arguments:
+        if (
+            isinstance(each, ast.Constant)
+            and isinstance(each.value, str)
+            and each.value[:1] != "."
+        ):
+            yield each.value

@@ -1,23 +1,26 @@
 """Before an hour is spent on a cluster: does every node see the same, and have what runs need?
 
 Each node is asked by a task of its own: whether it reads what the driver wrote to the home and can write
-there, which versions it has, what time it is, how much room for copies, which GPUs, which datasets.
+there, which versions it has, what time it is, how much room for copies, which GPUs, which datasets, what of
+its environment computes.
 """
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.hardware import gpus
 from orchestrator.errors import InputError
+from orchestrator.process.environment import CHANGE_NUMBERS, of_numbers
 from orchestrator.provenance import provenance
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, Prepared
 from trainables.storage import Storage, cache_folder
@@ -58,6 +61,8 @@ class Seen:
     """Free on the disk that copies of datasets go to."""
     gpus: int
     """As its driver lists them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What changes numbers, as of `environment.of_numbers`."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ def look(asked: Asked) -> Seen:
         datasets=there,
         room_bytes=_room(cache_folder()),
         gpus=len(gpus()),
+        environment=of_numbers(os.environ),
     )
 
 
@@ -141,6 +147,7 @@ def problems_of(
     ours: Mapping[str, str],
     gpus_offered: float,
     needed_bytes: int,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Yield what is wrong with a node, in words.
 
@@ -149,6 +156,7 @@ def problems_of(
         ours: `versions` of the driver.
         gpus_offered: GPUs that the node offers to Ray.
         needed_bytes: room for its copies of the datasets.
+        environment: that of the driver, as `Seen` has it.
     """
     if seen.trouble:
         yield seen.trouble
@@ -161,6 +169,7 @@ def problems_of(
         mine, theirs = ours.get(name, "none"), seen.versions.get(name, "none")
         if mine != theirs:
             yield f"{name} is {theirs[:12]} there, {mine[:12]} on the driver's machine"
+    yield from _other_numbers(environment or {}, seen.environment)
     early, late = between[0] - seen.seconds, seen.seconds - between[1]
     if max(early, late) > SKEW_SECONDS:
         how = f"{early:.0f} s behind" if early > late else f"{late:.0f} s ahead"
@@ -173,6 +182,16 @@ def problems_of(
         )
     if gpus_offered > seen.gpus:
         yield f"it offers {gpus_offered:g} GPUs, its driver lists {seen.gpus}"
+
+
+def _other_numbers(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[str]:
+    """Yield what of a node's environment has it compute otherwise than the driver's machine."""
+    for name in sorted({*ours, *theirs}):
+        if name in CHANGE_NUMBERS and name in theirs:
+            yield f"{name} is set there, which changes the numbers of runs: `ray start` without it"
+        elif ours.get(name) != theirs.get(name):
+            mine, other = (each.get(name, "not set") for each in (ours, theirs))
+            yield f"{name} is {other} there, {mine} on the driver's machine"
 
 
 def _inspect(node: Mapping[str, Any], asked: Asked, needed_bytes: int) -> NodeReport:
@@ -188,6 +207,7 @@ def _inspect(node: Mapping[str, Any], asked: Asked, needed_bytes: int) -> NodeRe
         ours=versions(),
         gpus_offered=node["Resources"].get("GPU", 0.0),
         needed_bytes=needed_bytes,
+        environment=of_numbers(os.environ),
     )
     return NodeReport(_name(node), tuple(found))
 

@@ -41,6 +41,23 @@ OURS = (
     "HDSWEEP_SPOT",
     "HDSWEEP_REAL_DATA",
 )
+# Read by what computes, in workers too.
+CHANGE_NUMBERS = (
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+)
+CHANGE_LAST_BITS = (
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OPENBLAS_CORETYPE",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
+WORKERS_OWN = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # Where nobody set it.
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "127.0.0.0/8")
 
@@ -53,6 +70,12 @@ class Rule:
     """A name, or a pattern of names as of a shell."""
     does: Does
     why: str
+    values: tuple[str, ...] = ()
+    """In small letters, those that it is about; all if there are none."""
+
+    def concerns(self, name: str, value: str) -> bool:
+        """Whether it is about a variable with this value."""
+        return fnmatchcase(name, self.names) and (not self.values or value.lower() in self.values)
 
 
 RULES = (
@@ -72,6 +95,12 @@ RULES = (
     Rule("RAY_EXPERIMENTAL_NOSET_*", "not used", "each worker sees the GPU that it was granted"),
     Rule(
         "RAY_ADDRESS", "passed on", "the cluster that `--address auto` means; no other is joined"
+    ),
+    Rule(
+        "RAY_AUTH_MODE",
+        "not used",
+        "whoever reaches a Ray without a token runs code as its owner",
+        ("disabled",),
     ),
     Rule("RAY_AUTH_*", "passed on", "how a Ray cluster is entered"),
     Rule("RAY_*", "passed on", "Ray's own settings, which change no result"),
@@ -96,25 +125,12 @@ RULES = (
         Rule(
             name, "not used", "it would change the numbers of a run, of which nothing is recorded"
         )
-        for name in (
-            "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-            "NVIDIA_TF32_OVERRIDE",
-            "ONEDNN_DEFAULT_FPMATH_MODE",
-            "DNNL_DEFAULT_FPMATH_MODE",
-        )
+        for name in CHANGE_NUMBERS
     ),
     Rule("TORCH_FORCE_*WEIGHTS_ONLY_LOAD", "not used", "a file of weights must never run code"),
     *(
         Rule(name, "passed on", "last bits of a run may be other ones than without it")
-        for name in (
-            "ATEN_CPU_CAPABILITY",
-            "ONEDNN_MAX_CPU_ISA",
-            "DNNL_MAX_CPU_ISA",
-            "MKL_CBWR",
-            "MKL_ENABLE_INSTRUCTIONS",
-            "OPENBLAS_CORETYPE",
-            "CUBLAS_WORKSPACE_CONFIG",
-        )
+        for name in CHANGE_LAST_BITS
     ),
     Rule("PYTORCH_*ALLOC_CONF", "passed on", "how a GPU's memory is given out"),
     Rule("CUDA_VISIBLE_DEVICES", "passed on", "the GPUs that there are"),
@@ -150,7 +166,7 @@ _settled: list[Found] = []
 def find(environment: Mapping[str, str]) -> Iterator[Found]:
     """Yield the variables that there are rules for; those that have our value already are ours."""
     for name in sorted(environment):
-        rule = next((each for each in RULES if fnmatchcase(name, each.names)), None)
+        rule = next((each for each in RULES if each.concerns(name, environment[name])), None)
         if rule is not None and environment[name] != SET.get(name):
             yield Found(name, rule)
 
@@ -167,6 +183,12 @@ def settle(environment: MutableMapping[str, str] = os.environ) -> None:
     if any(environment.get(name) or environment.get(name.upper()) for name in PROXIES):
         spared = _spared(environment)
         environment["no_proxy"] = environment["NO_PROXY"] = spared
+
+
+def of_numbers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a worker computes by, of the variables that change numbers or their last bits."""
+    told = WORKERS_OWN | dict(environment)
+    return {name: told[name] for name in (*CHANGE_NUMBERS, *CHANGE_LAST_BITS) if name in told}
 
 
 def settled() -> list[Found]:

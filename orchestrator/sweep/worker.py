@@ -1,14 +1,15 @@
 """What runs in Ray's workers: a `RunTrainable` of the driver's code, which it proves before it trains.
 
-This module is sent to the workers as it is, with `pinned`, and imports nothing of ours before it has
+This module is sent to the workers as it is, with `pinned` and `worker_signals`, and imports nothing of ours before it has
 seen to it that it is what the driver has: whatever lies in their way there, old code too, cannot skip
 that.
 """
 
 import json
+import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ray import cloudpickle
@@ -16,6 +17,9 @@ from ray.tune import PlacementGroupFactory, Trainable
 
 from orchestrator import PLACES, pinned
 from orchestrator.pinned import pin
+from orchestrator.process.stopping import ASKING
+from orchestrator.sweep import worker_signals
+from orchestrator.sweep.worker_signals import take_and_do_nothing
 
 KIND = "other_code"
 """Of the failures that are told of."""
@@ -33,11 +37,14 @@ class ProvenTrainable(Trainable):  # type: ignore[misc]
     """That of the driver, as `trainables.code.manifest` returns it."""
     code: str
     """The hash of it all, for the record."""
+    asking: Collection[signal.Signals]
+    """Those that ask a driver to stop."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Import our code from where the driver did, and begin the first run."""
         self._run: Any = None
         self._failure: dict[str, str] = {}
+        take_and_do_nothing(self.asking)
         pin(self.places)
         self._begin(config, first=True)
 
@@ -126,7 +133,12 @@ def proven_trainable() -> type[ProvenTrainable]:
     """Return the trainable to give to Tune, with what the driver has to be held to."""
     from trainables.code import code_hash, manifest
 
-    for module in (sys.modules[__name__], pinned):
+    for module in (sys.modules[__name__], pinned, worker_signals):
         cloudpickle.register_pickle_by_value(module)
-    told = {"places": dict(PLACES), "manifest": dict(manifest()), "code": code_hash()}
+    told = {
+        "places": dict(PLACES),
+        "manifest": dict(manifest()),
+        "code": code_hash(),
+        "asking": ASKING,
+    }
     return type("RunTrainable", (ProvenTrainable,), told)

@@ -2,10 +2,10 @@
 
     python -m tests.drill --minutes 30 --seed 0 --log drill.jsonl
 
-Which blows fall, and after how long, follows from the seed; whom they find depends on the machine. With
-root, and outside of containers that forbid it, the drill has its own mounts: a /tmp of its own, in which
-nothing may be left, and now and then a small disk for the home, which is filled. Exit status 1 if
-anything broke.
+Which blows fall in which order, and after how long, follows from the seed; whom they find depends on the
+machine. All of it is dealt from decks, so that no kind is rare by chance. With root, and outside of
+containers that forbid it, the drill has its own mounts: a /tmp of its own, in which nothing may be left,
+and a small disk for the home, which is filled. Exit status 1 if anything broke.
 """
 
 import argparse
@@ -23,12 +23,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from tests.drill.blows import BLOWS, faketime
-from tests.drill.episode import SUBJECTS, Conditions, Episode, play, undisturbed
+from tests.drill.blows import BLOWS, CLOCK, LONG_PAUSES_S, MOUNTS, PAUSES_S, SMALL_DISK
+from tests.drill.clock import Clock, moved_by
+from tests.drill.deck import Deck
+from tests.drill.episode import DELAYS_S, Conditions, Episode, play
+from tests.drill.subjects import SUBJECTS, undisturbed
 
-BLOWS_EACH = 8
 DISK_MIB = 600  # More than the least that a home asks for, and soon full.
-SMALL_DISK_ODDS, CLOCK_ODDS, SEARCH_ODDS = 0.3, 0.2, 0.25
+ROUND = {"sweep": 3, "search": 2, "import": 2}
 LONG_MINUTES = 20  # From here on, pauses may last a minute.
 OWN_MOUNTS = "DRILL_OWN_MOUNTS"
 
@@ -63,11 +65,12 @@ def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", default="0")
-    parser.add_argument("--first", type=int, default=0, help="number of the first episode")
     parser.add_argument("--episodes", type=int, default=10_000, help="at most so many")
+    parser.add_argument("--subjects", default="all", help=f"of {', '.join(SUBJECTS)}, by commas")
     parser.add_argument("--blows", default=",".join(BLOWS), help="only these, by commas")
+    parser.add_argument("--once", action="store_true", help="end when each blow has fallen once")
     parser.add_argument("--log", type=Path, default=Path("drill.jsonl"))
-    parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"))
+    parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"), help="not below /tmp")
     return parser.parse_args()
 
 
@@ -98,43 +101,46 @@ def _episodes(
     told: argparse.Namespace, scratch: Path, *, root: bool, log: Callable[..., None]
 ) -> Iterator[Episode]:
     deadline = time.monotonic() + 60 * told.minutes
+    random = Random(told.seed)
+    mover = moved_by(scratch)
+    possible = _possible(told.blows.split(","), root=root, clock=mover is not None)
+    counts = dict.fromkeys(possible, 1) if told.once else possible
+    blows = Deck(random, counts, once=told.once)
+    missing = set(possible)
+    subjects = Deck(random, _round(told.subjects))
+    other_clocks = any(BLOWS[name].needs == CLOCK for name in possible)
+    clocks = Deck(random, {mover: 1, None: 1} if other_clocks else {None: 1})
+    pauses = Deck(random, PAUSES_S | (LONG_PAUSES_S if told.minutes >= LONG_MINUTES else {}))
+    delays = Deck(random, DELAYS_S)
     expected: dict[str, bytes] = {}
-    for number in range(told.first, told.first + told.episodes):
-        if time.monotonic() >= deadline:
+    for number in range(told.episodes):
+        if time.monotonic() >= deadline or (told.once and not missing):
             return
-        random = Random(f"{told.seed}/{number}")
-        subject = SUBJECTS[random.random() < SEARCH_ODDS]
+        subject, libraries = SUBJECTS[subjects.deal(1)[0]], clocks.deal(1)[0]
         if subject.name not in expected:
-            home = scratch / f"undisturbed-{subject.name}"
-            expected[subject.name] = undisturbed(subject, home)
-            shutil.rmtree(home)
-        small_disk = root and random.random() < SMALL_DISK_ODDS
-        library = faketime() if random.random() < CLOCK_ODDS else None
-        conditions = Conditions(
-            scratch, small_disk, library, root, long_pauses=told.minutes >= LONG_MINUTES
-        )
-        names = _chosen(random, told.blows.split(","), conditions)
-        log("episode", number=number, subject=subject.name, blows=names, small_disk=small_disk)
-        with _disk(scratch / "disk", small=small_disk):
-            episode = play(number, subject, names, expected[subject.name], conditions, random, log)
+            subject.prepare(scratch / "material")
+            with _disk(scratch / "disk", small=root):
+                home = scratch / "disk" / "undisturbed"
+                expected[subject.name] = undisturbed(subject, home)
+        clock = Clock(libraries, scratch / "clock") if libraries else None
+        conditions = Conditions(scratch, pauses, delays, root, clock, root)
+        log("episode", number=number, subject=subject.name, clock=clock is not None)
+        with _disk(scratch / "disk", small=root):
+            episode = play(number, subject, blows, expected[subject.name], conditions, random, log)
         log("outcome", **vars(episode))
+        missing -= set(episode.blows)
         yield episode
 
 
-def _chosen(random: Random, among: list[str], conditions: Conditions) -> list[str]:
-    """Return the blows of an episode; those that its circumstances do not allow are left out."""
-    possible = [
-        name
-        for name in among
-        if (name != "disk full" or conditions.small_disk)
-        and (name != "clock set back" or conditions.clock_library)
-    ]
-    chosen = random.choices(possible, k=BLOWS_EACH)
-    particular = {"disk full", "clock set back"} & set(possible)
-    for place, name in enumerate(sorted(particular)):  # What the circumstances are there for.
-        chosen[2 * place] = chosen[2 * place + 1] = name
-    random.shuffle(chosen)
-    return chosen
+def _possible(among: list[str], *, root: bool, clock: bool) -> dict[str, int]:
+    """Return how often each blow is in a deck; those are left out that cannot be had here."""
+    missing = set() if root else {SMALL_DISK, MOUNTS}
+    missing |= set() if clock else {CLOCK}
+    return {name: BLOWS[name].count for name in among if BLOWS[name].needs not in missing}
+
+
+def _round(told: str) -> dict[str, int]:
+    return ROUND if told == "all" else dict.fromkeys(told.split(","), 1)
 
 
 @contextmanager

@@ -1,56 +1,77 @@
-"""What a drill does to a sweep: each blow says whom it hit, or nothing where there was nobody to hit."""
+"""What a drill does to a sweep: each blow says whom it hit, or nothing where there was nobody to hit.
+
+A blow that lasts, such as a full disk, is undone later: others fall meanwhile.
+"""
 
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
-import time
+import threading
 from collections.abc import Callable
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.drill.processes import Process, descendants
+from tests.drill.clock import Clock
+from tests.drill.deck import Deck
+from tests.drill.processes import Process, descendants, forks
 
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 BALLAST = "ballast"
 PIECE = b"\0" * 2**16
 CLOCK_STEP_S = 3600
-LONG_PAUSE_S, LONG_ODDS = 60.0, 0.15
-REFUSED, IN_USE = 2, "used by another sweep"
+PAUSES_S = {0.3: 4, 0.5: 4, 1.0: 6, 2.0: 6, 5.0: 2}
+LONG_PAUSES_S = {60.0: 1}
+REFUSED, IN_USE = 2, "used by another"
 
 
 @dataclass
 class Scene:
-    """A sweep under way, and what can be done to it."""
+    """A command under way, and what can be done to it."""
 
     random: Random
     home: Path
     driver: subprocess.Popen[bytes]
     again: Callable[[], "subprocess.CompletedProcess[bytes]"]
     """Calls the same command a second time, and waits for its end."""
-    clock: Path | None
-    """File with what libfaketime adds to the clock; None where the clock is the machine's."""
-    small_disk: bool
-    """Whether the home has a disk of its own that may be filled."""
-    root: bool
-    long_pauses: bool
+    clock: Clock | None
+    """None where the clock is the machine's."""
+    pauses: Deck[float]
+    """For how long things last."""
+    lasting: list["Lasting"]
+    """What lasts."""
     problems: list[str] = field(default_factory=list)
-
-    def pause_s(self) -> float:
-        """Return for how long something lasts."""
-        if self.long_pauses and self.random.random() < LONG_ODDS:
-            return LONG_PAUSE_S
-        return self.random.choice([0.5, 1.0, 2.0, 5.0])
 
     def one(self, kind: str) -> Process | None:
         """Return a process of a kind; None if there is none."""
-        found = sorted(
-            (p for p in descendants(self.driver.pid) if p.kind == kind), key=lambda p: p.pid
-        )
+        below = descendants(self.driver.pid)
+        found = sorted((p for p in below if p.kind == kind), key=lambda p: p.pid)
         return self.random.choice(found) if found else None
+
+    def for_a_while(self, undo: Callable[[], object]) -> str:
+        """Undo something after a while; return for how long it lasts, in words."""
+        (seconds,) = self.pauses.deal(1)
+        self.lasting.append(Lasting(seconds, undo))
+        return f"for {seconds} s"
+
+
+class Lasting:
+    """Something that is undone after a while, or as soon as that is waited for."""
+
+    def __init__(self, seconds: float, undo: Callable[[], object]) -> None:
+        self._timer = threading.Timer(seconds, undo)
+        self._timer.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether it was undone."""
+        return not self._timer.is_alive()
+
+    def wait(self) -> None:
+        """Wait until it is undone."""
+        self._timer.join()
 
 
 Strike = Callable[[Scene], str | None]
@@ -75,62 +96,74 @@ def _to_group(number: int) -> Strike:
 
 def _to(kind: str, number: int) -> Strike:
     def strike(scene: Scene) -> str | None:
-        process = scene.one(kind)
-        return f"{process.title} {process.pid}" if process and process.send(number) else None
+        return _sent(scene.one(kind), number)
 
     return strike
 
 
-def _paused(kind: str) -> Strike:
+def _to_reader(number: int) -> Strike:
     def strike(scene: Scene) -> str | None:
-        process, seconds = scene.one(kind), scene.pause_s()
-        return f"{process.title} for {seconds} s" if process and process.pause(seconds) else None
+        found = sorted(forks(scene.driver.pid), key=lambda p: p.pid)
+        return _sent(scene.random.choice(found) if found else None, number)
 
     return strike
 
 
-def _driver_paused(scene: Scene) -> str | None:
-    seconds = scene.pause_s()
-    scene.driver.send_signal(signal.SIGSTOP)
-    time.sleep(seconds)
-    scene.driver.send_signal(signal.SIGCONT)
-    return f"for {seconds} s"
+def _sent(process: Process | None, number: int) -> str | None:
+    done = process is not None and process.send(number)
+    return f"{process.title} {process.pid}" if process is not None and done else None
 
 
-def _reader_killed(scene: Scene) -> str | None:
-    """Kill a process that a worker has made of itself."""
-    workers = {p.pid for p in descendants(scene.driver.pid) if p.kind == "worker"}
-    children = [p for p in descendants(scene.driver.pid) if p.parent in workers]
-    if not children:
+def _stopped(kind: str) -> Strike:
+    def strike(scene: Scene) -> str | None:
+        process = scene.one(kind)
+        if process is None or not process.stop():
+            return None
+        return f"{process.title} {scene.for_a_while(process.go_on)}"
+
+    return strike
+
+
+def _reader_stopped(scene: Scene) -> str | None:
+    found = sorted(forks(scene.driver.pid), key=lambda p: p.pid)
+    process = scene.random.choice(found) if found else None
+    if process is None or not process.stop():
         return None
-    child = scene.random.choice(children)
-    return f"{child.title} {child.pid}" if child.send(KILL) else None
+    return scene.for_a_while(process.go_on)
+
+
+def _driver_stopped(scene: Scene) -> str:
+    scene.driver.send_signal(signal.SIGSTOP)
+    return scene.for_a_while(lambda: scene.driver.send_signal(signal.SIGCONT))
 
 
 def _disk_full(scene: Scene) -> str | None:
-    if not scene.small_disk:
-        return None
-    seconds, ballast = scene.pause_s(), scene.home.parent / BALLAST
+    ballast = scene.home.parent / BALLAST
+    if ballast.exists():
+        return None  # It still is.
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(PIECE)
-    time.sleep(seconds)
-    ballast.unlink(missing_ok=True)
-    return f"for {seconds} s"
+    return scene.for_a_while(lambda: ballast.unlink(missing_ok=True))
 
 
 def _database_locked(scene: Scene) -> str | None:
-    path, seconds = scene.home / "mlflow.db", scene.pause_s()
+    path = scene.home / "mlflow.db"
     if not path.is_file():
         return None
-    with closing(sqlite3.connect(path, timeout=2, isolation_level=None)) as database:
-        try:
-            database.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            return None  # The sweep was quicker, or has no whole database yet.
-        time.sleep(seconds)
-        database.execute("ROLLBACK")
-    return f"for {seconds} s"
+    # It is let go of by another thread.
+    database = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error:
+        database.close()
+        return None  # The sweep was quicker, or has no whole database yet, or it is locked.
+
+    def let_go() -> None:
+        with closing(database), suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+
+    return scene.for_a_while(let_go)
 
 
 def _some_file(scene: Scene) -> Path | None:
@@ -141,43 +174,38 @@ def _some_file(scene: Scene) -> Path | None:
 
 def _file_away(scene: Scene) -> str | None:
     """Rename a file away for a while, as root may read whatever permissions say."""
-    file, seconds = _some_file(scene), scene.pause_s()
-    aside = scene.home.parent / "aside"
+    file = _some_file(scene)
+    aside = scene.home.parent / f"aside-{scene.random.getrandbits(32)}"
     if file is None:
         return None
     try:
         file.rename(aside)
     except OSError:
-        return None
-    time.sleep(seconds)
-    if not file.exists():  # Or what came in its place is the newer.
-        with suppress(OSError):  # Its folder may have been removed.
-            aside.rename(file)
-    aside.unlink(missing_ok=True)
-    return f"{file.relative_to(scene.home)} for {seconds} s"
+        return None  # It was removed meanwhile, or is covered.
+
+    def bring_back() -> None:
+        if not file.exists():  # Or what came in its place is the newer.
+            with suppress(OSError):  # Its folder may have been removed.
+                aside.rename(file)
+        aside.unlink(missing_ok=True)
+
+    return f"{file.relative_to(scene.home)} {scene.for_a_while(bring_back)}"
 
 
 def _file_covered(scene: Scene) -> str | None:
     """Mount what cannot be read over one of the files: permissions would not stop root."""
-    file, seconds = _some_file(scene), min(scene.pause_s(), 5.0)
-    if file is None or not scene.root:
+    file = _some_file(scene)
+    if file is None:
         return None
-    with _covered(file) as done:
-        time.sleep(seconds)
-    return f"{file.relative_to(scene.home)} for {seconds} s" if done else None
-
-
-@contextmanager
-def _covered(file: Path):
     # The memory of a process from its start, where nothing is: reading it is an I/O error.
-    done = subprocess.run(
-        ["mount", "--bind", f"/proc/{os.getpid()}/mem", file], check=False, capture_output=True
+    mount = ["mount", "--bind", f"/proc/{os.getpid()}/mem", file]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        return None
+    unmount = ["umount", "--lazy", file]
+    while_there = scene.for_a_while(
+        lambda: subprocess.run(unmount, check=False, capture_output=True)
     )
-    try:
-        yield done.returncode == 0
-    finally:
-        if done.returncode == 0:
-            subprocess.run(["umount", "--lazy", file], check=False, capture_output=True)
+    return f"{file.relative_to(scene.home)} {while_there}"
 
 
 def _run_deleted(scene: Scene) -> str | None:
@@ -201,10 +229,8 @@ def _run_deleted(scene: Scene) -> str | None:
 
 
 def _clock_back(scene: Scene) -> str | None:
-    if scene.clock is None:
-        return None
-    before = int(scene.clock.read_text(encoding="utf-8") or 0)
-    scene.clock.write_text(f"{before - CLOCK_STEP_S}\n", encoding="utf-8")
+    assert scene.clock is not None, "only dealt where the clock is not the machine's"
+    scene.clock.move(-CLOCK_STEP_S)
     return f"by {CLOCK_STEP_S} s"
 
 
@@ -218,36 +244,49 @@ def _second_driver(scene: Scene) -> str | None:
     return "refused" if refused else f"ended with {done.returncode}"
 
 
-BLOWS: dict[str, Strike] = {
-    "driver SIGKILL": _to_driver(KILL),
-    "driver SIGTERM": _to_driver(TERM),
-    "driver SIGINT": _to_driver(INT),
-    "driver SIGSTOP": _driver_paused,
-    "group SIGKILL": _to_group(KILL),
-    "group SIGTERM": _to_group(TERM),
-    "group SIGINT": _to_group(INT),
-    "worker SIGKILL": _to("worker", KILL),
-    "worker SIGTERM": _to("worker", TERM),
-    "worker SIGINT": _to("worker", INT),
-    "worker SIGSTOP": _paused("worker"),
-    "raylet SIGKILL": _to("raylet", KILL),
-    "raylet SIGSTOP": _paused("raylet"),
-    "GCS SIGKILL": _to("gcs", KILL),
-    "GCS SIGSTOP": _paused("gcs"),
-    "reader SIGKILL": _reader_killed,
-    "disk full": _disk_full,
-    "database locked": _database_locked,
-    "file renamed away": _file_away,
-    "file unreadable": _file_covered,
-    "run deleted in MLflow": _run_deleted,
-    "clock set back": _clock_back,
-    "second driver": _second_driver,
+@dataclass(frozen=True)
+class Blow:
+    """A kind of blow."""
+
+    strike: Strike
+    count: int = 4
+    """How often it is in a deck; what makes a driver start again takes the longest, and is in it once."""
+    needs: str = ""
+    """What of a subject, or of the circumstances, it takes."""
+
+
+TRAINING, READING, SMALL_DISK, CLOCK, MOUNTS = (
+    "training",
+    "reading",
+    "small disk",
+    "clock",
+    "mounts",
+)
+BLOWS: dict[str, Blow] = {
+    "driver SIGKILL": Blow(_to_driver(KILL), 1),
+    "driver SIGTERM": Blow(_to_driver(TERM), 1),
+    "driver SIGINT": Blow(_to_driver(INT), 1),
+    "driver SIGSTOP": Blow(_driver_stopped),
+    "group SIGKILL": Blow(_to_group(KILL), 1),
+    "group SIGTERM": Blow(_to_group(TERM), 1),
+    "group SIGINT": Blow(_to_group(INT), 1),
+    "worker SIGKILL": Blow(_to("worker", KILL), 4, TRAINING),
+    "worker SIGTERM": Blow(_to("worker", TERM), 4, TRAINING),
+    "worker SIGINT": Blow(_to("worker", INT), 4, TRAINING),
+    "worker SIGSTOP": Blow(_stopped("worker"), 4, TRAINING),
+    "agent SIGKILL": Blow(_to("agent", KILL), 1, TRAINING),
+    "raylet SIGKILL": Blow(_to("raylet", KILL), 1, TRAINING),
+    "raylet SIGSTOP": Blow(_stopped("raylet"), 4, TRAINING),
+    "GCS SIGKILL": Blow(_to("gcs", KILL), 1, TRAINING),
+    "GCS SIGSTOP": Blow(_stopped("gcs"), 4, TRAINING),
+    "reader SIGKILL": Blow(_to_reader(KILL), 2, READING),
+    "reader SIGTERM": Blow(_to_reader(TERM), 2, READING),
+    "reader SIGSTOP": Blow(_reader_stopped, 2, READING),
+    "disk full": Blow(_disk_full, 4, SMALL_DISK),
+    "database locked": Blow(_database_locked, 4, TRAINING),
+    "file renamed away": Blow(_file_away),
+    "file unreadable": Blow(_file_covered, 4, MOUNTS),
+    "run deleted in MLflow": Blow(_run_deleted, 4, TRAINING),
+    "clock set back": Blow(_clock_back, 4, CLOCK),
+    "second driver": Blow(_second_driver, 2, TRAINING),
 }
-
-
-def faketime() -> Path | None:
-    """Return the library that shifts the clock of a process; None where it is not installed."""
-    found = shutil.which("faketime") and sorted(
-        Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-    )
-    return found[0] if found else None

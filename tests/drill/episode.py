@@ -1,84 +1,39 @@
-"""One episode of a drill: a sweep or a search under blows, and whether it ended as if there were none."""
+"""One episode of a drill: a command under blows, and whether it ended as if there were none."""
 
-import json
 import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
 
-from tests.command_line import command
-from tests.drill.blows import BLOWS, IN_USE, REFUSED, Scene
-from tests.drill.processes import Process, descendants
+from tests.drill.blows import (
+    BLOWS,
+    CLOCK,
+    MOUNTS,
+    READING,
+    REFUSED,
+    SMALL_DISK,
+    TRAINING,
+    Lasting,
+    Scene,
+)
+from tests.drill.clock import Clock
+from tests.drill.deck import Deck
+from tests.drill.processes import Process, descendants, forks
+from tests.drill.subjects import Subject
 from tests.end_to_end.processes import WORKERS
 
-SMOKE = ("--scale", "smoke")
-RETRIES = ("--retries", 100)
 LEFT_S = 60.0  # By when nothing may be left of a driver that is gone.
 HUNG_S = 300.0  # Without a run finished and without an end.
-STARTS = 40
-LEAST_DELAY_S, MOST_DELAY_S = 0.1, 5.0
-AT_WORK_ODDS, STARTED_S = 0.8, 90.0
+STARTS, STARTS_PER_BLOW = 40, 2
+DELAYS_S = {0.0: 2, 0.1: 2, 0.4: 3, 1.0: 3, 2.0: 2, 4.0: 1}
+AT_WORK_ODDS, STARTED_S = 0.7, 60.0
 ENDS = {0, 1, REFUSED, 128 + signal.SIGINT, 128 + signal.SIGTERM}
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is run: a command, and how its outcome is read."""
-
-    name: str
-    arguments: tuple[object, ...]
-    outcome: Callable[[Path], bytes]
-
-    def command(self, home: Path) -> list[str]:
-        """Return the whole command."""
-        told = (*self.arguments, *RETRIES, "--json", "--home", home)
-        return [sys.executable, "-m", "orchestrator", *map(str, told)]
-
-
-def _table(home: Path) -> bytes:
-    """Return the table and all it says, but when and in how many sessions it was made."""
-    told = json.loads(_told("report", "table2", *SMOKE, *CELLS, home=home))
-    del told["made"]
-    return json.dumps(told).encode()
-
-
-def _search(home: Path) -> bytes:
-    """Return what a search found, without how long it took; nothing is left to train."""
-    told = json.loads(_told(*SEARCH, home=home).splitlines()[-1])
-    assert told["trained"] == 0, told
-    kept = ("trials", "complete", "pruned", "best", "value", "updates")
-    return json.dumps({name: told[name] for name in kept}).encode()
-
-
-def _told(*arguments: object, home: Path) -> bytes:
-    done = subprocess.run(
-        command(*arguments, "--json", "--home", home),
-        check=False,
-        capture_output=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-2000:].decode("utf-8", "replace")
-    return done.stdout
-
-
-# Four pretrainings of a second or more, so that blows meet training, and twelve fine-tunings.
-CELLS = ("--methods", "hybrid_ft,diffusion_ledm,scratch_adm", "--targets", "ph2,montgomery")
-CELLS += ("--seeds", "0,1")
-CELLS += ("--set", "pretraining.updates=300", "--set", "pretraining.log_every=10")
-SEARCH = ("tune", "lambda", "--source", "isic2018", "--targets", "ph2", "--seeds", 1, *SMOKE)
-SEARCH += ("--set", "pretraining.updates=135", "--trials", 4, "--workers", 1)
-SUBJECTS = (
-    Subject("sweep", ("run", "table2", *SMOKE, *CELLS), _table),
-    Subject("search", SEARCH, _search),
-)
 
 
 @dataclass
@@ -101,10 +56,23 @@ class Conditions:
     """Under which circumstances an episode goes on."""
 
     scratch: Path
+    pauses: Deck[float]
+    delays: Deck[float]
     small_disk: bool = False
-    clock_library: Path | None = None
+    clock: Clock | None = None
     root: bool = False
-    long_pauses: bool = False
+
+    def allow(self, blow: str, subject: Subject) -> bool:
+        """Whether a blow can fall."""
+        fulfilled = {
+            "": True,
+            TRAINING: subject.trains,
+            READING: not subject.trains,
+            SMALL_DISK: self.small_disk,
+            CLOCK: self.clock is not None,
+            MOUNTS: self.root,
+        }
+        return fulfilled[BLOWS[blow].needs]
 
 
 class Disturbed:
@@ -122,46 +90,63 @@ class Disturbed:
         self._random, self._log = random, log
         self.home = conditions.scratch / "disk" / "home"
         self._errors = conditions.scratch / f"stderr-{episode.number}.txt"
-        self._clock = conditions.scratch / "clock" if conditions.clock_library else None
-        if self._clock:
-            self._clock.write_text("+0\n", encoding="utf-8")
         self._seen: set[Process] = set()
+        self._lasting: list[Lasting] = []
+        self._most_starts = STARTS + STARTS_PER_BLOW * subject.hand
+        self._through = False
         self._driver = self._start()
 
-    def strike(self, names: Sequence[str]) -> None:
-        """Strike once with each, as long as there is something to strike."""
-        for name in names:
-            at_work = self._random.random() < AT_WORK_ODDS
-            delay = self._random.uniform(LEAST_DELAY_S, MOST_DELAY_S)
-            ended = (at_work and self._ended_before_work()) or self._ended_within(delay)
-            if ended and not self._again():
-                return
+    def strike(self, deck: Deck[str]) -> None:
+        """Strike with what the deck deals; what finds nobody, or no time, goes back to it."""
+        names = deck.deal(
+            self._subject.hand, lambda name: self._conditions.allow(name, self._subject)
+        )
+        missed = []
+        for place, name in enumerate(names):
+            if self._over_before(name):
+                missed += names[place:]
+                break
             scene = self._scene()
-            note = BLOWS[name](scene)
+            note = BLOWS[name].strike(scene)
             self._episode.problems += scene.problems
-            if note is not None:
+            if note is None:
+                missed.append(name)
+            else:
                 self._episode.blows[name] = self._episode.blows.get(name, 0) + 1
             self._log("blow" if note is not None else "missed", blow=name, note=note or "")
+        deck.put_back(missed)
+
+    def _over_before(self, name: str) -> bool:
+        """Wait for a while, or until there is somebody to strike; whether all was over before."""
+        (delay,) = self._conditions.delays.deal(1)
+        at_work = self._random.random() < AT_WORK_ODDS or BLOWS[name].needs in (TRAINING, READING)
+        while self._ended_within(0) or (at_work and self._ended_before_work()):
+            if not self._again():
+                return True
+        return self._ended_within(delay) and not self._again()
 
     def to_the_end(self) -> None:
         """Let it come to its end, starting it again as a person would."""
-        while True:
+        while not self._through:
             quiet, before = 0.0, -1
             while not self._ended_within(1.0):
                 now = len(list(self.home.glob("artifacts/*/artifacts/result.json")))
-                quiet, before = (quiet + 1.0 if now == before else 0.0), now
+                held = not all(each.over for each in self._lasting)
+                quiet, before = (quiet + 1.0 if now == before and not held else 0.0), now
                 if quiet > HUNG_S:
                     self._problem(f"hung for {HUNG_S:.0f} s: {self._said()}")
                     self._kill_all()
                     quiet = 0.0
             if not self._again():
-                return
+                break
+        for each in self._lasting:
+            each.wait()
 
     def left(self) -> None:
         """Note what is left of the processes that were ever seen."""
         deadline = time.monotonic() + LEFT_S
         while (alive := [p for p in self._seen if p.alive()]) and time.monotonic() < deadline:
-            time.sleep(0.5)
+            time.sleep(0.25)
         for process in alive:
             self._problem(f"left behind: {process.title} {process.pid}")
             process.send(signal.SIGKILL)
@@ -172,6 +157,8 @@ class Disturbed:
     def close(self) -> None:
         """End whatever there still is; nothing, unless the drill itself was cut short."""
         self._kill_all()
+        for each in self._lasting:
+            each.wait()
 
     def _scene(self) -> Scene:
         return Scene(
@@ -185,10 +172,9 @@ class Disturbed:
                 env=self._environment(),
                 timeout=900,
             ),
-            clock=self._clock,
-            small_disk=self._conditions.small_disk,
-            root=self._conditions.root,
-            long_pauses=self._conditions.long_pauses,
+            clock=self._conditions.clock,
+            pauses=self._conditions.pauses,
+            lasting=self._lasting,
         )
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -204,15 +190,8 @@ class Disturbed:
             )
 
     def _environment(self) -> dict[str, str]:
-        found = dict(os.environ, OMP_NUM_THREADS="1")
-        if self._clock:
-            found |= {
-                "LD_PRELOAD": str(self._conditions.clock_library),
-                "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
-        return found
+        clock = self._conditions.clock
+        return dict(os.environ, OMP_NUM_THREADS="1") | (clock.environment() if clock else {})
 
     def _ended_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -220,18 +199,23 @@ class Disturbed:
             self._seen.update(descendants(self._driver.pid))
             if (left := deadline - time.monotonic()) <= 0:
                 return False
-            time.sleep(min(left, 0.25))
+            time.sleep(min(left, 0.1))
         return True
 
     def _ended_before_work(self) -> bool:
-        """Wait until workers train, most of a driver's start being idle; whether it ended before."""
+        """Wait until somebody works, most of a driver's start being idle; whether it ended before."""
         deadline = time.monotonic() + STARTED_S
         while time.monotonic() < deadline:
-            if self._ended_within(0.5):
+            if self._ended_within(0.1):
                 return True
-            if any(p.title.startswith(WORKERS) for p in descendants(self._driver.pid)):
+            if self._at_work():
                 return False
         return False
+
+    def _at_work(self) -> bool:
+        if not self._subject.trains:
+            return bool(forks(self._driver.pid))
+        return any(p.title.startswith(WORKERS) for p in descendants(self._driver.pid))
 
     def _again(self) -> bool:
         """Look at how it ended, and start it again; whether it had to be."""
@@ -242,12 +226,14 @@ class Disturbed:
         if status >= 0 and status not in ENDS:
             self._problem(f"status {status}: {said[-500:]}")
         if status == 0:
+            self._through = True
             return False
-        if self._episode.starts >= STARTS:
-            self._problem(f"not through after {STARTS} starts: {said[-1500:]}")
+        if self._episode.starts >= self._most_starts:
+            self._problem(f"not through after {self._episode.starts} starts: {said[-1500:]}")
+            self._through = True
             return False
-        if status == REFUSED and IN_USE in said:
-            time.sleep(1.0)
+        if status in (1, REFUSED):
+            time.sleep(1.0)  # What keeps it from going on may be over then.
         self._driver = self._start()
         return True
 
@@ -269,7 +255,7 @@ class Disturbed:
 def play(
     number: int,
     subject: Subject,
-    names: Sequence[str],
+    deck: Deck[str],
     expected: bytes,
     conditions: Conditions,
     random: Random,
@@ -279,7 +265,7 @@ def play(
     episode, began = Episode(number, subject.name), time.monotonic()
     disturbed = Disturbed(episode, subject, conditions, random, log)
     try:
-        disturbed.strike(names)
+        disturbed.strike(deck)
         disturbed.to_the_end()
         disturbed.left()
     finally:
@@ -310,12 +296,3 @@ def updates_redone(home: Path) -> int:
     with suppress(sqlite3.Error), closing(sqlite3.connect(home / "mlflow.db")) as database:
         return sum(int(value) for (value,) in database.execute(query))
     return 0
-
-
-def undisturbed(subject: Subject, home: Path) -> bytes:
-    """Return what a command comes to if it is left alone."""
-    done: Any = subprocess.run(
-        subject.command(home), check=False, capture_output=True, timeout=1800
-    )
-    assert done.returncode == 0, done.stderr[-3000:].decode("utf-8", "replace")
-    return subject.outcome(home)

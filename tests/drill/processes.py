@@ -2,9 +2,8 @@
 
 import os
 import signal
-import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -14,14 +13,16 @@ class Process:
 
     pid: int
     born: str
-    parent: int
-    title: str
+    parent: int = field(compare=False)
+    title: str = field(compare=False)
+    command: bytes = field(compare=False)
+    """With all arguments."""
 
     @property
     def kind(self) -> str:
-        """What of a sweep it is: a worker, Ray's raylet or GCS, or something else."""
+        """What of a sweep it is: a worker, Ray's raylet, GCS or an agent, or something else."""
         if self.title.startswith("ray::"):
-            return "worker"
+            return "agent" if self.title.endswith("Agent") else "worker"
         name = Path(self.title).name
         return {"raylet": "raylet", "gcs_server": "gcs"}.get(name, "other")
 
@@ -38,13 +39,13 @@ class Process:
                 return True
         return False
 
-    def pause(self, seconds: float) -> bool:
-        """Stop it for a while, as a machine that swaps or sleeps does."""
-        if not self.send(signal.SIGSTOP):
-            return False
-        time.sleep(seconds)
+    def stop(self) -> bool:
+        """Have it stand still; whether there was anybody who could."""
+        return self.send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
         self.send(signal.SIGCONT)
-        return True
 
 
 def descendants(pid: int) -> list[Process]:
@@ -61,13 +62,24 @@ def descendants(pid: int) -> list[Process]:
     return family
 
 
+def forks(pid: int) -> list[Process]:
+    """Return the children of a process that are copies of it: they read images, or draw figures."""
+    itself = _read(pid)
+    return [
+        each
+        for each in descendants(pid)
+        if itself is not None and each.parent == pid and each.command == itself.command
+    ]
+
+
 def _read(pid: int) -> Process | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
     if fields[0] == "Z":
         return None
-    return Process(pid, fields[19], int(fields[1]), command.decode("utf-8", "replace"))
+    title = command.split(b"\0")[0].decode("utf-8", "replace")
+    return Process(pid, fields[19], int(fields[1]), title, command)

@@ -43,6 +43,16 @@ def server():
         server.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"), [("disabled", False), ("Disabled", False), ("token", True), ("k8s", True)]
+)
+def test_no_ray_is_used_without_a_token(value, kept):
+    environment = {"RAY_AUTH_MODE": value}
+    settle(environment)
+    assert environment.get("RAY_AUTH_MODE") == (value if kept else None)
+    assert what("RAY_AUTH_MODE", value) == ("passed on" if kept else "not used")
+
+
 def what(name, value="x"):
     (found,) = find({name: value})
     return found.rule.does

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.cluster.preflight import FOLDER, Asked, Seen, look, problems_of, versions
+from orchestrator.process.environment import of_numbers
 from trainables.storage import Storage
 
 GOOD = Seen(
@@ -57,6 +58,31 @@ def test_a_node_like_the_others_is_fine():
 def test_what_is_wrong_is_named_and_nothing_else(changes, said):
     (problem,) = problems(replace(GOOD, **changes))
     assert problem.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ({}, {"NVIDIA_TF32_OVERRIDE": "1"}, "NVIDIA_TF32_OVERRIDE is set there, which changes"),
+        ({}, {"MKL_CBWR": "AVX2"}, "MKL_CBWR is AVX2 there, not set on the driver's machine"),
+        ({"MKL_CBWR": "AVX"}, {}, "MKL_CBWR is not set there, AVX on the driver's machine"),
+        (
+            {},
+            {"CUBLAS_WORKSPACE_CONFIG": ":16:8"},
+            "CUBLAS_WORKSPACE_CONFIG is :16:8 there, :4096:8 on the driver's machine",
+        ),
+        ({"MKL_CBWR": "AVX"}, {"MKL_CBWR": "AVX"}, None),
+        # What a driver sets itself, and a worker too, whatever a node has not.
+        ({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}, {}, None),
+        # What changes no number, and what may be a secret.
+        ({}, {"HTTPS_PROXY": "http://a:b@c", "RAY_TMPDIR": "/x", "PATH": "/y"}, None),
+    ],
+)
+def test_a_node_that_would_compute_otherwise_is_refused(ours, theirs, said):
+    seen = replace(GOOD, environment=of_numbers(theirs))
+    found = problems(seen, environment=of_numbers(ours))
+    assert len(found) == (said is not None)
+    assert all(each.startswith(said) for each in found)
 
 
 def test_a_question_that_waited_long_is_no_skewed_clock():

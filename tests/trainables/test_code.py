@@ -139,6 +139,60 @@ def test_the_files_of_a_method_are_those_that_it_imports_from_beside_it(tmp_path
     assert method_hash("installed:Class", tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("method", "file", "counts"),
+    [
+        # A checkout of ours, or somebody's folder that is called so: workers have ours anyway.
+        ("import trainables.loop", "trainables/__init__.py", False),
+        ("from orchestrator import home", "orchestrator/store/home/home.py", False),
+        ("import search_spaces", "search_spaces.py", False),
+        # Packages without an __init__.py, and what is imported in them relatively.
+        ("import parts.inner", "parts/inner.py", True),
+        ("import parts.inner", "parts/deep/last.py", True),
+        ("from parts import inner", "parts/beside.py", True),
+        ("import parts.inner", "parts/images/notes.txt", False),
+        ("import parts.inner", "parts/.#inner.py", False),
+        # A folder that has the name of what is installed: that comes first.
+        ("import numpy", "numpy/extra.py", False),
+        ("import json", "json/extra.py", False),
+        ("import sys", "sys/extra.py", False),
+        ("import images.x.y", "images/1.py", True),
+        # Named in a call.
+        ("from importlib import import_module\nimport_module('late')", "late.py", True),
+        ("import importlib\nm = importlib.import_module('parts.inner')", "parts/inner.py", True),
+        ("late = __import__('late')", "late.py", True),
+        ("from importlib import import_module\nimport_module('.late', 'x')", "late.py", False),
+        ("from importlib import import_module\nimport_module(late)", "late.py", False),
+    ],
+)
+def test_which_files_beside_a_method_are_part_of_its_hash(method, file, counts, tmp_path):
+    (tmp_path / "mine.py").write_text(method)
+    place = tmp_path / file
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("from . import beside\n")
+    before = method_hash("mine:Class", tmp_path)
+    place.write_text("from . import beside  # changed\n")
+    assert (method_hash("mine:Class", tmp_path) != before) == counts
+
+
+def test_relative_imports_of_a_package_are_part_of_it_and_what_it_imports_too(tmp_path):
+    files = {
+        "mine.py": "import parts\n",
+        "parts/__init__.py": "from .inner import f\n",
+        "parts/inner.py": "from ..parts import other\nimport helper\n",
+        "parts/other.py": "",
+        "helper.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    first = method_hash("mine:Class", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}# changed\n")
+        assert method_hash("mine:Class", tmp_path) != first, name
+        (tmp_path / name).write_text(text)
+
+
 def test_what_an_editor_leaves_in_a_package_is_no_part_of_a_method(tmp_path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "mine.py").write_text("import parts\n")

@@ -20,7 +20,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from trainables.networks.fused_norm import norm_silu
+from trainables.networks.fused_norm import load_kernel, norm_silu
 
 
 class ResidualBlock(nn.Module):
@@ -144,6 +144,7 @@ def use_one_layout(unet: nn.Module) -> None:
 
 def fuse_norms(unet: nn.Module) -> None:
     """Have every residual block normalise, rectify and drop in one pass, where there is a kernel."""
+    load_kernel()
     for module in unet.modules():
         if isinstance(module, ResidualBlock):
             module.fused = True

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -23,10 +24,19 @@ def _has_triton() -> bool:
     return find_spec("triton") is not None
 
 
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
 def runs_fused(map_BCHW: Tensor) -> bool:
     """Return whether the kernel is what computes this map: on a GPU, or where Triton interprets."""
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return _has_triton() and (map_BCHW.is_cuda or interpreted)
+    return _has_triton() and (map_BCHW.is_cuda or _interpreted())
+
+
+def load_kernel() -> None:
+    """Import the kernel where it may run, before the first update that it computes."""
+    if _has_triton() and (torch.cuda.is_available() or _interpreted()):
+        import_module("trainables.networks.norm_function")
 
 
 def norm_silu(

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.cluster.session.private import PREPARE_CONFIG, VALIDATE_CONFIG
 from orchestrator.cluster.session.token import TOKEN
 from orchestrator.errors import InputError
 from trainables.user_text import UserTextError, read_user_text
@@ -164,8 +165,7 @@ def _schema(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the schema of the installed Ray finds."""
     from copy import deepcopy
 
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
+    prepare_config, validate_config = PREPARE_CONFIG.get(), VALIDATE_CONFIG.get()
     try:
         validate_config(prepare_config(deepcopy(dict(config))))
     except Exception as error:  # noqa: BLE001 - it raises what it stumbles over

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from orchestrator.cluster.session.private import GLOBAL_NODE
 from orchestrator.errors import HdsweepError
 from orchestrator.json_documents import error_document
 
@@ -27,9 +28,7 @@ def require_ray_alive() -> None:
 
     Nothing is known, and nothing raised, of a Ray that was joined.
     """
-    from ray._private import worker
-
-    node = worker._global_node
+    node = GLOBAL_NODE.get()
     started = node.all_processes if node is not None else {}
     for name in PARTS:
         for each in started.get(name, ()):

@@ -9,10 +9,12 @@ to stop, for good: they are killed when the driver is through with them, and whe
 import contextlib
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from orchestrator import ROOT
+from orchestrator.cluster.session.private import CONSOLE_POPEN, SET_SIGTERM_HANDLER
 from orchestrator.process.sessions import Watcher, end_all
 from orchestrator.process.stopping import ASKING
 
@@ -43,8 +45,6 @@ class RayProcesses:
 @contextlib.contextmanager
 def kept_apart() -> Iterator[RayProcesses]:
     """Keep the processes apart that Ray starts inside; this one's own signals stay as they are."""
-    from ray._private import services, utils
-
     processes = RayProcesses()
 
     class Apart(subprocess.Popen[bytes]):
@@ -66,11 +66,22 @@ def kept_apart() -> Iterator[RayProcesses]:
             """End the process, which would not listen to less."""
             self.kill()
 
-    popen, on_sigterm = services.ConsolePopen, utils.set_sigterm_handler
-    services.ConsolePopen, utils.set_sigterm_handler = Apart, lambda handler: None  # noqa: ARG005
+    # Ray is told that it has set a handler.
+    none_set = SET_SIGTERM_HANDLER.replaced(lambda handler: None)  # noqa: ARG005
     try:
-        yield processes
+        with CONSOLE_POPEN.replaced(Apart), none_set:
+            yield processes
     finally:
-        for each in ASKING:  # Ray's own handler writes a page of addresses before it calls ours.
-            signal.signal(each, signal.getsignal(each))
-        services.ConsolePopen, utils.set_sigterm_handler = popen, on_sigterm
+        _take_signals_back()
+
+
+def _take_signals_back() -> None:
+    """Have our handlers called at once: Ray's own writes a page of addresses before it calls them.
+
+    Only a main thread has handlers to set. One that was not set from Python stays as Ray left it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for each in ASKING:
+            handler = signal.getsignal(each)
+            if handler is not None:
+                signal.signal(each, handler)

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.hardware import Devices, cpu_cores, gpus, local_devices
+from orchestrator.cluster.session.private import (
+    MAY_BE_JOINED,
+    SENDS_A_DIRECTORY,
+    require_known_ray,
+)
 from orchestrator.cluster.session.processes import kept_apart
 from orchestrator.cluster.session.token import private_token
 from orchestrator.errors import HdsweepError, InputError
 from orchestrator.process.environment import settle
 from orchestrator.process.private_folder import private_folder
 
-MAY_BE_JOINED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
+CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Read by Ray on every system.
 ANSWER_SECONDS = 60  # For a node to start a worker and answer.
 # How Ray words that it gave up after 30 seconds, in an exception of no class of its own.
 TOO_SLOW = "timed out during startup"
@@ -32,7 +37,7 @@ OBJECT_STORE_BYTES = 100 * 2**20  # Ray's minimum is 75 MiB; nothing large goes 
 def ray_session(address: str = "local", *, workers: int | None = None) -> Iterator[Path]:
     """Have Ray running, and leave nothing behind that was started here.
 
-    Yields a private folder that goes with it.
+    Yields a private folder that goes with it. From any thread; signals are the main thread's alone.
 
     Args:
         address: `local` starts Ray on this machine; anything else names a cluster to join.
@@ -40,6 +45,7 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
 
     Raises:
         InputError: if no cluster answers at `address`.
+        OtherRayError: if the installed Ray lacks what a sweep needs of it.
     """
     settle()
     # One thread per worker unless a run says otherwise; read when a worker imports torch.
@@ -48,6 +54,7 @@ def ray_session(address: str = "local", *, workers: int | None = None) -> Iterat
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import ray
 
+    require_known_ray()
     # Not in the home: the paths of Ray's sockets must stay below 108 characters.
     with private_folder("ray", Path("/tmp")) as folder, contextlib.ExitStack() as ended:
         with kept_apart() as processes:
@@ -159,6 +166,7 @@ def _without_paths() -> Any:
         def _runtime_env_has_working_dir(self) -> bool:
             return True
 
+    SENDS_A_DIRECTORY.get()  # Or it would be overridden in vain.
     return WithoutPaths()
 
 
@@ -170,19 +178,17 @@ def _loopback_only() -> Iterator[None]:
     address of the node follows from it, and from that where each process listens. Asking for
     127.0.0.1 by `_node_ip_address` does nothing: Ray replaces it by the machine's address.
     """
-    from ray._private import ray_constants
-
-    variable, constant = os.environ.get(MAY_BE_JOINED), ray_constants.ENABLE_RAY_CLUSTER
+    variable = os.environ.get(CLUSTER_VARIABLE)
     # The variable for the processes that Ray starts, the constant for this one, which has read it.
-    os.environ[MAY_BE_JOINED], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    os.environ[CLUSTER_VARIABLE] = "0"
     try:
-        yield
+        with MAY_BE_JOINED.replaced(False):
+            yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = constant
         if variable is None:
-            del os.environ[MAY_BE_JOINED]
+            del os.environ[CLUSTER_VARIABLE]
         else:
-            os.environ[MAY_BE_JOINED] = variable
+            os.environ[CLUSTER_VARIABLE] = variable
 
 
 def _join(address: str) -> None:

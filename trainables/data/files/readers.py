@@ -8,11 +8,13 @@ NumPy here, whose threads would count.
 import ctypes
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.machinery import PathFinder
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -90,7 +92,8 @@ class Readers:
             for _ in range(self.workers):
                 ours, theirs = how.Pipe()
                 process = how.Process(target=_serve, args=(theirs,), daemon=True)
-                process.start()
+                with _ours_first():
+                    process.start()
                 theirs.close()
                 self._readers.append(_Reader(process, ours))
         return self
@@ -165,6 +168,23 @@ def _take_in(theirs: Connection, inbox: "SimpleQueue[tuple[Any, Any]]") -> None:
         while True:
             inbox.put(theirs.recv())
     os._exit(1)
+
+
+@contextmanager
+def _ours_first() -> Iterator[None]:
+    """Have a process that is spawned import our package from where this one did.
+
+    It looks along the path and nowhere else, and another `trainables` may come first there: the working
+    directory's, or that of `PYTHONPATH`.
+    """
+    package, before = __name__.partition(".")[0], list(sys.path)
+    place = str(Path(sys.modules[package].__path__[0]).parent)
+    found = (i for i, each in enumerate(before) if PathFinder.find_spec(package, [each]))
+    sys.path.insert(next(found, len(before)), place)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _alone() -> bool:
