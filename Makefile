@@ -12,7 +12,7 @@ READY := .venv/installed
 ONE_CORE := tests/trainables tests/search_spaces
 
 .DEFAULT_GOAL := help
-.PHONY: help install table2 test smoke drill lint
+.PHONY: help install table2 test smoke drill gpu lint
 
 help:
 	@echo "make install  hdsweep into .venv, and nothing else"
@@ -20,6 +20,7 @@ help:
 	@echo "make test     the tests"
 	@echo "make smoke    all 180 runs with one or two updates each"
 	@echo "make drill    sweeps under random blows, for MINUTES=30; docs/reliability.md"
+	@echo "make gpu      on a machine with a GPU: times and bits of its step, in 8 minutes"
 	@echo "make lint     formatting, types, import rules"
 
 install: $(READY)
@@ -36,6 +37,11 @@ smoke: $(READY)
 
 drill: $(READY)
 	$(BIN)/python -m tests.drill --minutes $(MINUTES) --seed $(SEED)
+
+# The figures first; then as many of the tests as there is time for: 124 is that it ran out.
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py --minutes 5
+	timeout 170 $(BIN)/python -m pytest -q -x -m gpu tests/trainables/test_on_gpu.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -12,7 +12,11 @@ counts, the peak of the allocator beside the model of memory. In the same proces
   bytes that operations read and write, each counted as if it did so once;
 - evaluation, LEDM and sampling.
 
-    python benchmarks/gpu.py                   # made for at most 8 minutes on an H200; --minutes bounds it
+What matters most comes first, and nothing is begun that would not be over by `--minutes`, by the seconds that
+each part is thought to take (`SECONDS`, of an H200); what is left out is named in the record.
+
+    python benchmarks/gpu.py                   # at most 8 minutes on an H200; --minutes bounds it
+    python benchmarks/gpu.py --dry-run         # what would be measured, and when; nothing is
     python benchmarks/gpu.py --tiny            # the same code on a CPU, to see that it works
 
 Units: seconds, TFLOP (10^12) per second, GB (10^9 bytes).
@@ -62,6 +66,7 @@ from trainables.gpu_memory import begin_peak, peak_gb
 from trainables.loop import Places, Run
 from trainables.losses.diffusion import diffusion_loss
 from trainables.networks import build
+from trainables.networks.compiled import CannotCompileError
 from trainables.registry import load
 from trainables.seeding import set_numerics
 
@@ -135,54 +140,55 @@ TINY = Size(
     },
 )
 
-BEST: dict[str, Any] = {"one_layout": True, "channels_last": True, "fused_adamw": True}
+LAID_OUT: dict[str, Any] = {"one_layout": True, "channels_last": True}
+BEST: dict[str, Any] = {**LAID_OUT, "fused_adamw": True}
+BF16: dict[str, Any] = {"precision": "bf16"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "tf32": {},
-    "bf16": {"precision": "bf16"},
-    "bf16, one layout, channels-last": {
-        "precision": "bf16",
-        "one_layout": True,
-        "channels_last": True,
-    },
-    "bf16, one layout, channels-last, fused AdamW": {"precision": "bf16", **BEST},
-    "bf16, one layout, channels-last, fused AdamW and norm": {
-        "precision": "bf16",
-        **BEST,
-        "fused_norm": True,
-    },
+    "bf16": BF16,
+    "bf16, one layout, channels-last, fused AdamW and norm": {**BF16, **BEST, "fused_norm": True},
     "tf32, one layout, channels-last, fused AdamW and norm": {**BEST, "fused_norm": True},
-    "tf32, one layout, channels-last, fused AdamW": BEST,
-    "tf32, one layout, channels-last, fused AdamW, TF32 products": {**BEST, "tf32_matmul": True},
-    "bf16, one layout, channels-last, fused AdamW, compiled": {
-        "precision": "bf16",
-        **BEST,
-        "compile": True,
-    },
     "tf32, one layout": {"one_layout": True},
     "tf32, fused AdamW": {"fused_adamw": True},
+    "tf32, TF32 products": {"tf32_matmul": True},
     "tf32, any kernel": {"deterministic": False},
-    "bf16, any kernel": {"precision": "bf16", "deterministic": False},
-    "tf32, one layout, channels-last, fused AdamW, compiled": {**BEST, "compile": True},
-    "bf16, one layout": {"precision": "bf16", "one_layout": True},
+    "bf16, one layout, channels-last, fused AdamW, compiled": {**BF16, **BEST, "compile": True},
+    "bf16, one layout, channels-last, fused AdamW": {**BF16, **BEST},
+    "tf32, one layout, channels-last, fused AdamW": BEST,
+    "tf32, CUDA graphs": {"compile": "reduce-overhead"},
+    "tf32, compiled": {"compile": True},
+    "bf16, one layout, channels-last": {**BF16, **LAID_OUT},
+    "tf32, one layout, channels-last, fused AdamW, TF32 products": {**BEST, "tf32_matmul": True},
+    "bf16, any kernel": {**BF16, "deterministic": False},
+    "tf32, compiled, any kernel": {"compile": True, "deterministic": False},
+    "bf16, one layout": {**BF16, "one_layout": True},
 }
-ALL_TRAININGS = (
-    "tf32",
-    "bf16",
-)  # Variants in which every training is timed; the others, the first.
 TRAININGS = (
     ("adm", "hybrid"),
-    ("adm", "supervised"),
+    ("segformer", "finetune"),
     ("adm", "finetune"),
+    ("adm", "supervised"),
     ("deeplab", "supervised"),
     ("deeplab", "finetune"),
     ("segformer", "supervised"),
-    ("segformer", "finetune"),
 )
-PROFILED = ("bf16", "bf16, one layout, channels-last, fused AdamW")
+# Which trainings a variant is timed in; the first only, unless it is said here.
+TIMED_IN = {
+    "tf32": TRAININGS,
+    "bf16": TRAININGS,
+    "tf32, CUDA graphs": TRAININGS[1:2],  # Bound by launches; an ADM at 256 px is not.
+}
+# That a part takes on an H200, to build, warm up and time: thought, not measured, and on the long side.
+SECONDS = {"ledm": 12, "sampling": 6, "evaluation": 6, "plain_loop": 14, "adm": 15, "finetune": 12}
+COMPILING = {"adm": 110, "segformer": 70}  # Besides, for a network of the paper's size.
+PROFILED = ("bf16", "bf16, one layout, channels-last, fused AdamW and norm")
 
 
 def main() -> None:
     arguments = parsed()
+    if arguments.dry_run:
+        print(json.dumps(timetable(arguments), indent=1))
+        return
     size = TINY if arguments.tiny else PAPER
     end = time.monotonic() + 60 * arguments.minutes
     record: dict[str, Any] = {
@@ -202,6 +208,7 @@ def main() -> None:
                 record[section] = figures
             print(name, json.dumps(figures), flush=True)
             written(record, arguments.out)
+            record["left_out"] = bench.left_out
             if bench.profiles:
                 beside = arguments.out.with_name(f"{arguments.out.stem}_profile.json")
                 written(
@@ -211,10 +218,13 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=9, help="timed, after two that warm up")
+    parser.add_argument("--updates", type=int, default=5, help="timed, after two that warm up")
     parser.add_argument("--trainings", default="", help="only these, as FAMILY/TASK,...")
     parser.add_argument("--variants", default="", help="only these, separated by semicolons")
-    parser.add_argument("--minutes", type=float, default=5.5, help="begin nothing after")
+    parser.add_argument("--minutes", type=float, default=7.5, help="all is over by then")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the timetable, measure nothing"
+    )
     parser.add_argument("--tiny", action="store_true", help="small, on a CPU: does it work?")
     parser.add_argument("--out", type=Path, default=RESULT, help="file to write")
     return parser.parse_args()
@@ -225,48 +235,88 @@ def written(record: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Part:
+    """One thing that is measured."""
+
+    name: str
+    """A section's name, and an entry's after a colon."""
+    seconds: float
+    """That it is thought to take."""
+    measure: Callable[["Bench"], dict[str, Any]]
+
+
+def parts(arguments: argparse.Namespace) -> list[Part]:
+    """Return all that is asked for, what matters most first."""
+    every = list(trainings(arguments))
+    beside = [
+        Part("plain_loop: bf16", SECONDS["plain_loop"], lambda b: b.plain_loop(bf16=True)),
+        Part("plain_loop: tf32", SECONDS["plain_loop"], lambda b: b.plain_loop(bf16=False)),
+    ]
+    last = [
+        Part("ledm", SECONDS["ledm"], Bench.ledm),
+        Part("sampling", SECONDS["sampling"], Bench.sampling),
+        Part("evaluation: adm", SECONDS["evaluation"], Bench.evaluation),
+    ]
+    # Down to the first that is compiled, five minutes; then what has been measured before, and the rest.
+    return [*every[:2], *beside, *every[2:11], *last, *every[11:]]
+
+
+def timetable(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what would be measured when, in seconds from the start, and what there is no time for."""
+    now, rows, left = 0.0, {}, []
+    for part in parts(arguments):
+        if now + part.seconds > 60 * arguments.minutes:
+            left.append(part.name)
+            continue
+        rows[part.name] = now
+        now += part.seconds
+    return {"begins_at": rows, "over_at": now, "left_out": left}
+
+
 def everything(
     bench: "Bench", arguments: argparse.Namespace, end: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a section's name, and an entry's after a colon, with its figures; the cheap ones first."""
-    parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
-        ("ledm", bench.ledm),
-        ("sampling", bench.sampling),
-        ("evaluation: adm", bench.evaluation),
-        ("plain_loop: tf32", lambda: bench.plain_loop(bf16=False)),
-        ("plain_loop: bf16", lambda: bench.plain_loop(bf16=True)),
-    ]
-    parts += [(f"trainings: {name}", work) for name, work in trainings(bench, arguments)]
-    for name, work in parts:
-        if time.monotonic() > end:
-            return
+    """Yield the name of each part that there is time for, with its figures."""
+    for part in parts(arguments):
+        if time.monotonic() + part.seconds > end:
+            bench.left_out.append(part.name)
+            continue
         try:
-            yield name, work()
-        except (RuntimeError, torch.OutOfMemoryError) as error:
-            yield name, {"error": f"{type(error).__name__}: {error}"[:300]}
+            yield part.name, part.measure(bench)
+        except (RuntimeError, CannotCompileError, torch.OutOfMemoryError) as error:
+            yield part.name, {"error": f"{type(error).__name__}: {error}"[:300]}
         gc.collect()
         torch.compiler.reset()
         if bench.size.device == "cuda":
             torch.cuda.empty_cache()
 
 
-def trainings(
-    bench: "Bench", arguments: argparse.Namespace
-) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Yield every training in every variant that is asked for; the plain variants come first."""
+def trainings(arguments: argparse.Namespace) -> Iterator[Part]:
+    """Yield the ADM's hybrid pretraining in every variant asked for, then the other trainings."""
     asked = [v for v in arguments.variants.split(";") if v] or list(VARIANTS)
-    only = [t for t in TRAININGS if not arguments.trainings or "/".join(t) in arguments.trainings]
-    for variant in asked:
-        for family, task in only if variant in ALL_TRAININGS else only[:1]:
-            spec = bench.spec(family, task, ComputeConfig(**VARIANTS[variant]))
-            profile = variant in PROFILED and (family, task) == TRAININGS[0]
+    only = (
+        arguments.trainings.split(",") if arguments.trainings else ["/".join(t) for t in TRAININGS]
+    )
+    pairs = [(v, t) for v in asked for t in TIMED_IN.get(v, TRAININGS[:1]) if "/".join(t) in only]
+    for variant, (family, task) in sorted(pairs, key=lambda pair: _is_beside(*pair)):
+        compute = ComputeConfig(**VARIANTS[variant])
+        seconds = SECONDS["finetune" if task == "finetune" or family != "adm" else "adm"]
+        seconds += COMPILING.get(family, 0) if compute.compile else 0
 
-            def work(
-                spec: RunSpec = spec, *, name: str = variant, profile: bool = profile
-            ) -> dict[str, Any]:
-                return bench.trained(spec, profile=name if profile else None)
+        def measure(
+            bench: Bench, family: str = family, task: str = task, name: str = variant
+        ) -> dict[str, Any]:
+            profile = name in PROFILED and (family, task) == TRAININGS[0]
+            spec = bench.spec(family, task, ComputeConfig(**VARIANTS[name]))
+            return bench.trained(spec, profile=name if profile else None)
 
-            yield f"{family}/{task}/{variant}", work
+        yield Part(f"trainings: {family}/{task}/{variant}", seconds, measure)
+
+
+def _is_beside(variant: str, training: tuple[str, str]) -> bool:
+    """Return whether a training is another than those that a variant is for."""
+    return training not in TIMED_IN.get(variant, ())[:2] and training != TRAININGS[0]
 
 
 class Bench:
@@ -275,6 +325,7 @@ class Bench:
     def __init__(self, size: Size, home: Path, updates: int) -> None:
         self.size, self._home, self._updates = size, home, updates
         self.profiles: dict[str, dict[str, Any]] = {}
+        self.left_out: list[str] = []
         self._data = {
             stage: prepare(all_datasets()[name], None, home, image_size=size.side, images=images)
             for stage, name, images in (
@@ -308,7 +359,9 @@ class Bench:
         began = time.monotonic()
         run: Any = load(spec.task)(spec, self._places(spec))
         filled(run.network)
-        for _ in range(2):
+        # A graph is recorded at the second pass of a size, and a fine-tuning has two sizes.
+        warm_up = 6 if spec.compute.compile == "reduce-overhead" else 2
+        for _ in range(warm_up):
             run.advance()
         self._synchronise()
         start = time.monotonic() - began
@@ -320,7 +373,8 @@ class Bench:
             self._profile(profile, run.advance)
         return {
             **figures,
-            "seconds_to_third_update": round(start, 1),
+            "seconds_to_warm": round(start, 1),  # Compiling included.
+            "warm_up_updates": warm_up,
             "peak_gb": round(peak_gb(self.size.device) or 0.0, 2),
             "forecast_gb": round(memory_gb(spec), 2),
         }

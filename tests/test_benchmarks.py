@@ -9,7 +9,7 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-VARIANTS = ("tf32", "bf16, one layout, channels-last, fused AdamW")
+VARIANTS = ("tf32", "bf16, one layout, channels-last, fused AdamW and norm")
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,11 @@ def measured(tmp_path_factory):
 def test_the_benchmark_of_a_gpus_step_times_full_updates_beside_a_plain_loop(measured):
     record, _ = measured
     assert list(record["trainings"]) == [
-        f"adm/{VARIANTS[0]}".replace("adm/", "adm/hybrid/"),
-        f"adm/finetune/{VARIANTS[0]}",
+        f"adm/hybrid/{VARIANTS[0]}",
         f"adm/hybrid/{VARIANTS[1]}",
+        f"adm/finetune/{VARIANTS[0]}",
     ]
+    assert record["left_out"] == []
     updates = [
         *(f for n, f in record["trainings"].items() if "hybrid" in n),
         *record["plain_loop"].values(),
@@ -53,6 +54,38 @@ def test_its_profile_names_what_takes_longest_and_how_much_is_moved(measured):
     assert profile["gb"] > 0
     assert any("convolution" in name for name in profile["gb_by_operation"])
     assert record["date"] == profiles["date"]
+
+
+def timetable(*arguments):
+    """Return what the benchmark of a GPU's step would measure, and when, in seconds."""
+    command = [sys.executable, BENCHMARKS / "gpu.py", "--dry-run", *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=300).stdout)
+
+
+TOGETHER = "one layout, channels-last, fused AdamW"
+ALONE = ("one layout", "fused AdamW", "TF32 products", "any kernel")
+IN_FIVE_MINUTES = {
+    *(f"adm/hybrid/tf32, {name}" for name in ALONE),
+    *(f"adm/hybrid/bf16, {TOGETHER}{more}" for more in (" and norm", ", compiled")),
+}
+
+
+@pytest.mark.parametrize("minutes", [5, 7.5])
+def test_every_setting_is_timed_alone_and_together_compiling_included(minutes):
+    told = timetable("--minutes", str(minutes))
+    assert told["over_at"] <= 60 * minutes
+    measured = {name.partition(": ")[2] for name in told["begins_at"]}
+    assert measured >= IN_FIVE_MINUTES
+    assert ("segformer/finetune/tf32, CUDA graphs" in measured) == (minutes > 5)
+
+
+def test_what_there_is_no_time_for_is_left_out_and_named():
+    told = timetable("--minutes", "1")
+    assert told["over_at"] <= 60
+    assert told["left_out"]
+    whole = timetable("--minutes", "600")
+    assert whole["left_out"] == []
+    assert {*told["begins_at"], *told["left_out"]} == set(whole["begins_at"])
 
 
 def test_bytes_are_those_that_go_in_and_come_out_and_views_move_none(monkeypatch):

@@ -7,7 +7,7 @@ nowhere else if it cannot: paths, devices and log levels are `trainables.execute
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -213,7 +213,10 @@ class ComputeConfig(Frozen):
     """CPU threads of one run: another number sums in another order."""
     deterministic: bool = True
     """Whether operations have to add up in the same order every time; on CUDA this costs the ADM 4 %."""
-    compile: bool = False
+    compile: bool | Literal["reduce-overhead"] = False
+    """Whether `torch.compile` makes the code that trains the network, for the usual sizes of batches; rare
+    smaller ones, evaluation, LEDM and sampling are computed as ever. `reduce-overhead` also records it
+    as CUDA graphs, which need a GPU. Rounds otherwise, and dropout draws otherwise."""
     channels_last: bool = False
     """Memory layout; on an H200 it made the ADM slower, by 36 % in TF32 and 45 % in bfloat16, while its
     blocks left the layout at every shortcut (`benchmarks/gpu.py`); see `one_layout`."""
@@ -251,6 +254,10 @@ class ComputeConfig(Frozen):
             return "compute.fused_norm contradicts compute.compile, which fuses by itself"
         return None
 
+
+COMPILED = (
+    "fixed shapes"  # How `compile = true` compiles, in keys: until then it computed other bits.
+)
 
 # Fields of `ComputeConfig` that came after keys had been given: left out of a key at their defaults.
 ADDED_TO_COMPUTE = (
@@ -321,11 +328,27 @@ class RunSpec(Frozen):
     def key(self) -> str:
         """Content key: 16 hexadecimal digits."""
         content = self.model_dump(mode="json")
+        compute: dict[str, Any] = content["compute"]
+        compute |= {name: ComputeConfig.model_fields[name].default for name in self.unread}
         # What is as it was before it could be told otherwise is the same run under the same key.
         for name in ADDED_TO_COMPUTE:
-            if content["compute"][name] == ComputeConfig.model_fields[name].default:
-                del content["compute"][name]
+            if compute[name] == ComputeConfig.model_fields[name].default:
+                del compute[name]
+        if compute["compile"] is True:
+            compute["compile"] = COMPILED
         return content_key(content)
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Settings of `compute` that nothing in this run looks at: they are no part of its key."""
+        names: set[str] = set()
+        if self.network.family != "adm":
+            names |= {"one_layout", "fused_norm"}
+        if self.task in ("diffusion", "hybrid", "ledm"):
+            names |= {"bf16_evaluation"}
+        if self.task == "ledm":  # Its network is not trained.
+            names |= {"compile", "channels_last", "one_layout", "fused_adamw", "fused_norm"}
+        return frozenset(names)
 
     @property
     def without_imagenet(self) -> bool:

@@ -74,6 +74,11 @@ class Run(ABC):
         seed_everything(spec.seed)
 
     @property
+    def beside(self) -> bool:
+        """Whether a device trains while this process does something else: a GPU does."""
+        return not self.places.device.startswith("cpu")
+
+    @property
     @abstractmethod
     def done(self) -> bool:
         """Whether nothing is left to train."""

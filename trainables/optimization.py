@@ -24,6 +24,8 @@ class Descent:
         config: rates and limits.
         ema: keep an exponential moving average, decay min(0.9999, 1 - (1 + update)^(-3/4)).
         fused: clip and step in one pass over the weights.
+        own_gradients: add gradients up in memory that is theirs for good, instead of keeping what the
+            backward pass of the first micro-batch returns: a CUDA graph writes there again.
     """
 
     def __init__(
@@ -33,10 +35,14 @@ class Descent:
         *,
         ema: bool = False,
         fused: bool = False,
+        own_gradients: bool = False,
     ) -> None:
         self._parameters = list(network.parameters())
         self._limit = config.clip_norm if config.clip_norm is not None else float("inf")
-        self._fused = fused
+        self._fused, self._own_gradients = fused, own_gradients
+        if own_gradients:
+            for parameter in self._parameters:
+                parameter.grad = torch.zeros_like(parameter)
         self._optimizer: Any = torch.optim.AdamW(
             self._parameters,
             lr=config.lr,
@@ -80,7 +86,7 @@ class Descent:
 
     def _accumulated(self, shares: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the loss and the norm of its gradient, which is then clipped unless the step does it."""
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=not self._own_gradients)
         loss = torch.zeros((), device=self._parameters[0].device)
         for share in shares:
             share.backward()

@@ -12,12 +12,13 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cluster.compilers import answers
 from orchestrator.cluster.hardware import gpus
 from orchestrator.errors import InputError
 from orchestrator.process.environment import CHANGE_NUMBERS, of_numbers
@@ -63,6 +64,8 @@ class Seen:
     """As its driver lists them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What changes numbers, as of `environment.of_numbers`."""
+    cannot_compile: Mapping[str, str] = field(default_factory=dict)
+    """Why not, by way and kind of device."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,15 @@ class NodeReport:
     problems: tuple[str, ...]
 
 
-def inspect_nodes(home: str, datasets: Mapping[str, str]) -> list[NodeReport]:
+def inspect_nodes(
+    home: str, datasets: Mapping[str, str], compiled: Collection[str] = ()
+) -> list[NodeReport]:
     """Ask every node of the cluster that was joined, and return what is wrong with each.
 
     Args:
         home: folder or address of the home, which the driver can write to.
         datasets: fingerprint by name of the folder below the home's datasets.
+        compiled: values of `compute.compile` of the runs to come.
     """
     import ray
 
@@ -87,18 +93,21 @@ def inspect_nodes(home: str, datasets: Mapping[str, str]) -> list[NodeReport]:
     storage.write(f"{FOLDER}/{asked.token}", asked.token.encode())
     needed = _bytes_of(storage, datasets)
     nodes = [node for node in ray.nodes() if node["Alive"]]
+    # Runs are put on GPUs as soon as one node has any.
+    kind = "gpu" if any(node["Resources"].get("GPU") for node in nodes) else "cpu"
+    ways = [f"{way}/{kind}" for way in sorted(compiled)]
     try:
         with ThreadPoolExecutor(max(len(nodes), 1)) as pool:
-            found = list(pool.map(lambda node: _inspect(node, asked, needed), nodes))
+            found = list(pool.map(lambda node: _inspect(node, asked, needed, ways), nodes))
     finally:
         with contextlib.suppress(OSError):
             storage.remove_below(FOLDER)
     return sorted(found, key=lambda report: report.name)
 
 
-def require_alike(home: str, datasets: Mapping[str, str]) -> None:
+def require_alike(home: str, datasets: Mapping[str, str], compiled: Collection[str] = ()) -> None:
     """Raise an InputError that names every node that cannot take part, and why."""
-    bad = [report for report in inspect_nodes(home, datasets) if report.problems]
+    bad = [each for each in inspect_nodes(home, datasets, compiled) if each.problems]
     lines = [f"node {report.name}: {problem}" for report in bad for problem in report.problems]
     if lines:
         hint = "`hdsweep doctor --address auto` looks again; `ray stop` there leaves a node out"
@@ -122,6 +131,7 @@ def look(asked: Asked) -> Seen:
         room_bytes=_room(cache_folder()),
         gpus=len(gpus()),
         environment=of_numbers(os.environ),
+        cannot_compile=answers(),
     )
 
 
@@ -148,6 +158,7 @@ def problems_of(
     gpus_offered: float,
     needed_bytes: int,
     environment: Mapping[str, str] | None = None,
+    ways: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yield what is wrong with a node, in words.
 
@@ -157,6 +168,7 @@ def problems_of(
         gpus_offered: GPUs that the node offers to Ray.
         needed_bytes: room for its copies of the datasets.
         environment: that of the driver, as `Seen` has it.
+        ways: in which runs are compiled, each with the kind of device that they are put on.
     """
     if seen.trouble:
         yield seen.trouble
@@ -182,6 +194,10 @@ def problems_of(
         )
     if gpus_offered > seen.gpus:
         yield f"it offers {gpus_offered:g} GPUs, its driver lists {seen.gpus}"
+    for way in ways:
+        # Where runs are put on GPUs, a node without one takes none.
+        if way in seen.cannot_compile and (gpus_offered or way.endswith("/cpu")):
+            yield seen.cannot_compile[way]
 
 
 def _other_numbers(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[str]:
@@ -194,7 +210,9 @@ def _other_numbers(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterat
             yield f"{name} is {other} there, {mine} on the driver's machine"
 
 
-def _inspect(node: Mapping[str, Any], asked: Asked, needed_bytes: int) -> NodeReport:
+def _inspect(
+    node: Mapping[str, Any], asked: Asked, needed_bytes: int, ways: Sequence[str]
+) -> NodeReport:
     before = time.time()
     try:
         seen = _ask(node, lambda: look(asked))
@@ -208,6 +226,7 @@ def _inspect(node: Mapping[str, Any], asked: Asked, needed_bytes: int) -> NodeRe
         gpus_offered=node["Resources"].get("GPU", 0.0),
         needed_bytes=needed_bytes,
         environment=of_numbers(os.environ),
+        ways=ways,
     )
     return NodeReport(_name(node), tuple(found))
 

@@ -1,8 +1,9 @@
 """Starting a sweep: Ray for as long as it runs, the one experiment on it, and what came of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from orchestrator.cluster.compilers import ways_to_compile
 from orchestrator.cluster.preflight import require_alike
 from orchestrator.cluster.session.session import ray_session
 from orchestrator.plan.plan import Plan, PlannedRun
@@ -43,7 +44,13 @@ def run_sweep(
     )
     if sweep.result.reused < sweep.result.planned:
         run_on_ray(
-            sweep, store, plan.study, options=options, stop=stop, needed=datasets_of(plan.runs)
+            sweep,
+            store,
+            plan.study,
+            options=options,
+            stop=stop,
+            needed=datasets_of(plan.runs),
+            compiled=ways_to_compile(run.spec for run in plan.runs),
         )
     sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
     sweep.result.within_budget = not sweep.out_of_budget
@@ -59,12 +66,14 @@ def run_on_ray(
     options: Options,
     stop: StopFlag,
     needed: Mapping[str, str],
+    compiled: Collection[str] = (),
 ) -> None:
     """Start or join Ray, run a sweep or a search on it.
 
     Args:
         name: of the experiment, as Ray's own views show it.
         needed: fingerprint of each dataset by the name of its folder, which every node of a cluster has to have.
+        compiled: values of `compute.compile` of the runs, which it has to be able to.
 
     Raises:
         InputError: if the Ray cluster asked for is not there, or a node of it cannot take part.
@@ -74,7 +83,7 @@ def run_on_ray(
         from orchestrator.sweep.experiment import run_experiment
 
         if options.address != "local":
-            require_alike(store.home.address, needed)
+            require_alike(store.home.address, needed, compiled)
         run_experiment(sweep, name, stop, folder)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cluster.compilers import require_compilers
 from orchestrator.cluster.hardware import Devices, local_devices
 from orchestrator.errors import InputError
 from orchestrator.plan.cost.forecast import CPU, Measured, forecast, gpu_of, peaks, resources
@@ -160,12 +161,14 @@ def run_plan(
         notify: opens what tells others, around the view.
 
     Raises:
-        InputError: if another sweep uses the home.
+        InputError: if another sweep uses the home, or this machine cannot compile what is to be.
     """
     from orchestrator.store.store import Store
     from orchestrator.sweep.start import run_sweep
 
     devices = options.devices or local_devices(options.workers)
+    if options.address == "local":
+        require_compilers((run.spec for run in plan.runs), gpu=devices.gpu_gb is not None)
     with Store.open(home, say) as store, stopped_by_signals(store.stop_flag(), say) as stop:
         if store.moved:
             say(store.moved)

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.cluster.compilers import answers, require_compilers, ways_to_compile
 from orchestrator.cluster.preflight import FOLDER, Asked, Seen, look, problems_of, versions
+from orchestrator.errors import InputError
 from orchestrator.process.environment import of_numbers
+from trainables.config import ComputeConfig
 from trainables.storage import Storage
 
 GOOD = Seen(
@@ -125,3 +128,42 @@ def test_an_object_store_is_shared_by_nature(bucket, home):
     assert look(Asked(store.place, "token", {})).trouble == ""
     refused = look(Asked(bucket("home").replace("bucket-", "no-bucket-"), "token", {})).trouble
     assert "is not shared" in refused or "cannot be used" in refused
+
+
+NO_COMPILER = {"true/cpu": "compute.compile: no compiler on this machine"}
+
+
+@pytest.mark.parametrize(
+    ("way", "gpus", "said"),
+    [
+        ("true/cpu", 0.0, ["compute.compile: no compiler on this machine"]),
+        ("true/gpu", 8.0, []),
+        ("reduce-overhead/gpu", 8.0, []),
+    ],
+)
+def test_a_node_that_cannot_compile_what_is_to_be_is_told(way, gpus, said):
+    assert (
+        problems(replace(GOOD, cannot_compile=NO_COMPILER), gpus_offered=gpus, ways=[way]) == said
+    )
+
+
+def test_a_node_without_a_gpu_needs_nothing_for_one():
+    seen = replace(GOOD, gpus=0, cannot_compile={"true/gpu": "no Triton"})
+    assert problems(seen, gpus_offered=0.0, ways=["true/gpu"]) == []
+    assert problems(replace(seen, gpus=8), ways=["true/gpu"]) == ["no Triton"]
+
+
+def test_only_what_is_trained_is_compiled_for(tiny):
+    on = ComputeConfig(compile=True)
+    graphs = ComputeConfig(compile="reduce-overhead")
+    specs = [tiny.spec("ledm", compute=graphs), tiny.spec("hybrid", compute=on)]
+    assert ways_to_compile(specs) == {"true"}
+    assert ways_to_compile([tiny.spec("hybrid")]) == frozenset()
+    with pytest.raises(InputError, match="needs a GPU"):
+        require_compilers([tiny.spec("hybrid", compute=graphs)], gpu=False)
+
+
+def test_a_machine_without_a_compiler_answers_so(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("CXX", raising=False)
+    assert "install a C++ compiler" in answers()["true/cpu"]

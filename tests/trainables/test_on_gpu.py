@@ -142,6 +142,9 @@ WAYS = {
     "fused normalisation": {**LAID_OUT, "fused_norm": True},
     "fused AdamW": {"fused_adamw": True},
     "TF32 in matrix products": {"tf32_matmul": True},
+    "compiled": {"compile": True},
+    "compiled, as CUDA graphs": {"compile": "reduce-overhead"},
+    "compiled in bf16, one layout": {**LAID_OUT, "precision": "bf16", "compile": True},
     "all in bf16": {
         **LAID_OUT,
         "precision": "bf16",
@@ -157,6 +160,27 @@ WAYS = {
 @pytest.mark.parametrize("task", ["hybrid", "supervised"])
 def test_each_way_to_compute_goes_on_with_the_same_bits(made, task, way):
     assert_goes_on(made("adm", task, **WAYS[way]))
+
+
+@pytest.mark.parametrize("family", ["deeplab", "segformer"])
+@pytest.mark.parametrize("compile", [True, "reduce-overhead"])
+def test_a_compiled_fine_tuning_goes_on_with_the_same_bits(made, family, compile):
+    assert_goes_on(made(family, "finetune", compile=compile))
+
+
+def test_graphs_add_the_gradients_of_micro_batches_up(data, spec_of, tmp_path):
+    # Gradients of the first part must not lie where the graph of the second writes.
+    network = ADM.model_copy(update={"dropout": 0.0})
+    norms = []
+    for compile in (False, "reduce-overhead"):
+        spec = spec_of("adm", "hybrid", network=network, compile=compile, precision="fp32")
+        places = replace(on_gpu(data.places(tmp_path / str(compile), "hybrid")), micro_batch=4)
+        run = Session(spec, places).run
+        without_zeros(run.network)
+        for _ in range(5):
+            run.advance()
+        norms.append([float(weights.norm()) for weights in run.final_weights().values()])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -266,8 +290,9 @@ def test_what_is_meant_to_be_faster_computes_the_same_function(
         spec = spec_of(family, "finetune", **asked)
         session = Session(spec, on_gpu(data.places(tmp_path / place, "finetune")))
         without_zeros(session.run.network.eval())
-        images_BCHW, _ = session.run.target.batch(session.run.target.train[:4])
-        t_B = torch.zeros(4, dtype=torch.long, device="cuda")
+        # As many as a batch has: others are not compiled for.
+        images_BCHW, _ = session.run.target.batch(session.run.target.train[:6])
+        t_B = torch.zeros(6, dtype=torch.long, device="cuda")
         with torch.no_grad():
             losses.append(session.run._answer(images_BCHW.cuda(), t_B).cpu())
     error = (losses[1] - losses[0]).norm() / losses[0].norm()

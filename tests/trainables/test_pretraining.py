@@ -74,9 +74,9 @@ def test_a_compiled_network_trains_as_the_plain_one_and_leaves_weights_of_the_sa
     # The graph that is compiled is run as it is: generating code for it takes a minute.
     compiled = []
 
-    def compile_only_the_graph(network):
+    def compile_only_the_graph(network, *, dynamic, options):
         compiled.append(network)
-        return torch_compile(network, backend="eager")
+        return torch_compile(network, dynamic=dynamic, backend="eager")
 
     torch_compile = torch.compile
     monkeypatch.setattr(torch, "compile", compile_only_the_graph)

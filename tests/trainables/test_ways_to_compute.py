@@ -5,9 +5,16 @@ import torch
 from pydantic import ValidationError
 
 from tests.trainables.interrupted import assert_same, killed_at, outcome
-from trainables.config import ADDED_TO_COMPUTE, ComputeConfig, RunSpec
+from trainables.config import (
+    ADDED_TO_COMPUTE,
+    ComputeConfig,
+    DeepLabConfig,
+    RunSpec,
+    SegFormerConfig,
+)
 from trainables.evaluation import segment_with
 from trainables.execute import execute
+from trainables.keys import content_key
 from trainables.seeding import set_numerics
 
 WAYS = {
@@ -51,8 +58,10 @@ def test_every_way_is_tried():
 
 @pytest.mark.parametrize("name", ADDED_TO_COMPUTE)
 def test_a_way_has_a_key_of_its_own_and_the_default_keeps_the_key_it_had(tiny, name):
-    default = tiny.spec("hybrid")
-    explicit = tiny.spec("hybrid", compute=ComputeConfig(**{name: getattr(ComputeConfig(), name)}))
+    default = tiny.spec("supervised")
+    explicit = tiny.spec(
+        "supervised", compute=ComputeConfig(**{name: getattr(ComputeConfig(), name)})
+    )
     assert explicit.key == default.key
     assert not default.compute.model_dump()[name]
     needed = {
@@ -61,9 +70,60 @@ def test_a_way_has_a_key_of_its_own_and_the_default_keeps_the_key_it_had(tiny, n
     }
     base = needed.get(name, {})
     keys = {
-        tiny.spec("hybrid", compute=ComputeConfig(**base, **way)).key for way in ({}, {name: True})
+        tiny.spec("supervised", compute=ComputeConfig(**base, **way)).key
+        for way in ({}, {name: True})
     }
     assert len(keys) == 2
+
+
+READ = {  # Settings that a run of a kind reads, of those that some run does not.
+    ("adm", "hybrid"): {"compile", "channels_last", "one_layout", "fused_adamw", "fused_norm"},
+    ("adm", "finetune"): {
+        *("compile", "channels_last", "one_layout", "fused_adamw", "fused_norm"),
+        "bf16_evaluation",
+    },
+    ("adm", "ledm"): set(),
+    ("deeplab", "supervised"): {"compile", "channels_last", "fused_adamw", "bf16_evaluation"},
+    ("segformer", "finetune"): {"compile", "channels_last", "fused_adamw", "bf16_evaluation"},
+}
+BESIDES = {
+    "bf16_evaluation": {"precision": "bf16"},
+    "fused_norm": {"one_layout": True, "channels_last": True},
+}
+
+
+@pytest.mark.parametrize(("family", "task"), READ)
+def test_what_a_run_does_not_read_is_no_part_of_its_key(tiny, family, task):
+    networks = {
+        "adm": tiny.adm,
+        "deeplab": DeepLabConfig(backbone="random"),
+        "segformer": SegFormerConfig(backbone="random"),
+    }
+
+    def key(**compute):
+        spec = tiny.spec(task, network=networks[family], compute=ComputeConfig(**compute))
+        return spec.key
+
+    moved = {
+        name
+        for name in READ["adm", "finetune"]
+        for base in [BESIDES.get(name, {})]
+        if key(**base, **{name: True}) != key(**base)
+    }
+    assert moved == READ[family, task]
+
+
+def test_each_way_to_compile_has_a_key_and_none_is_the_key_of_compiling_as_it_was(tiny):
+    keys = [
+        tiny.spec("hybrid", compute=ComputeConfig(compile=way)).key
+        for way in (False, True, "reduce-overhead")
+    ]
+    content = tiny.spec("hybrid").model_dump(mode="json")
+    for name in ADDED_TO_COMPUTE:
+        del content["compute"][name]
+    assert content_key(content) == keys[0]
+    content["compute"]["compile"] = True
+    assert len({*keys, content_key(content)}) == 4
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,21 @@ al. 2023), whose recipe the paper follows. DeepLab and SegFormer are fine-tuned 
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
 from trainables.adaptation.target import Target
 from trainables.config import FineTuningConfig, RunSpec
-from trainables.data.feeding.order import batch_at, batch_starts
+from trainables.data.feeding.ahead import ReadAhead
+from trainables.data.feeding.batches import Levels, ready_for, tensors_on
+from trainables.data.feeding.order import batch_at, batch_starts, usual_sizes
 from trainables.evaluation import segment_with
 from trainables.loop import Places, Run
 from trainables.losses.accumulated import segmentation_shares
 from trainables.networks.start import WEIGHTS_FILE, segmentation_network
 from trainables.networks.training import TrainingNetwork
 from trainables.optimization import Descent
+from trainables.watched import Losses
 
 
 class FineTuning(Run):
@@ -42,11 +44,17 @@ class FineTuning(Run):
             spec.dataset,
             train_images=self.config.train_images,
             split_seed=self.config.split_seed,
+            device=places.device,
             tested=self.TESTED,
         )
         self.network = segmentation_network(spec, places)
-        self._answer = TrainingNetwork(self.network, spec.compute)
-        self.descent = Descent(self.network, self.config.optimizer, fused=spec.compute.fused_adamw)
+        self._answer = TrainingNetwork(self.network, spec.compute, self._usual_sizes)
+        self.descent = Descent(
+            self.network,
+            self.config.optimizer,
+            fused=spec.compute.fused_adamw,
+            own_gradients=spec.compute.compile == "reduce-overhead",
+        )
         self._predict = segment_with(
             self.network,
             timestep=self.config.timestep,
@@ -57,7 +65,9 @@ class FineTuning(Run):
         self._best_metric = float("-inf")
         self._best_epoch = 0
         self._best_weights: dict[str, Tensor] = {}
-        self._losses: list[float] = []
+        self._losses = Losses(self)
+        limit = self.config.max_epochs * self._per_epoch
+        self._batches = ReadAhead(self._batch, end=limit, ahead=self.beside)
 
     @property
     def done(self) -> bool:
@@ -72,11 +82,13 @@ class FineTuning(Run):
 
     def advance(self) -> None:
         self.network.train()
-        loss, norm = self.descent.update(self._shares())
-        self._losses.append(self.checked(loss, norm))
+        self._losses.train(self.descent, self._shares())
         self.update += 1
-        if self.update % len(batch_starts(len(self.target.train), self.config.batch)) == 0:
+        if self.update % self._per_epoch == 0:
             self._end_epoch()
+
+    def settle(self) -> None:
+        self._losses.settle()
 
     def own_state(self) -> dict[str, Any]:
         return {
@@ -86,7 +98,7 @@ class FineTuning(Run):
             "best_metric": self._best_metric,
             "best_epoch": self._best_epoch,
             "best_weights": self._best_weights,
-            "losses": list(self._losses),
+            "losses": self._losses.state(),
         }
 
     def load_own_state(self, state: dict[str, Any]) -> None:
@@ -96,7 +108,7 @@ class FineTuning(Run):
         self._best_metric = state["best_metric"]
         self._best_epoch = state["best_epoch"]
         self._best_weights = state["best_weights"]
-        self._losses = list(state["losses"])
+        self._losses.load(state["losses"])
 
     def finish(self) -> dict[str, float]:
         self.network.load_state_dict(self._best_weights)
@@ -113,28 +125,37 @@ class FineTuning(Run):
         if self.places.keep_weights:
             save_file(self._best_weights, self.places.artifacts / WEIGHTS_FILE)
 
+    @property
+    def _per_epoch(self) -> int:
+        """Updates of an epoch."""
+        return len(batch_starts(len(self.target.train), self.config.batch))
+
     def _shares(self) -> Iterator[Tensor]:
-        _, chosen = batch_at(
-            self.target.train,
-            batch=self.config.batch,
-            update=self.update,
-            seed=self.spec.seed,
-        )
-        images_BCHW, labels_BHW = self.target.batch(chosen)
+        images_BCHW, labels_BHW = tensors_on(self.places.device, *self._batches(self.update))
         return segmentation_shares(
             self._answer,
-            images_BCHW.to(self.places.device),
-            labels_BHW.to(self.places.device),
+            images_BCHW,
+            labels_BHW,
             timestep=self.config.timestep,
             micro_batch=self.micro_batch,
         )
 
+    def _batch(self, update: int) -> Levels:
+        """Return the images and labels of an update."""
+        _, chosen = batch_at(
+            self.target.train, batch=self.config.batch, update=update, seed=self.spec.seed
+        )
+        return ready_for(self.places.device, self.target.levels(chosen))
+
+    def _usual_sizes(self) -> frozenset[int]:
+        return usual_sizes(len(self.target.train), self.config.batch, self.micro_batch)
+
     def _end_epoch(self) -> None:
         self.epoch += 1
+        loss = self._losses.mean()  # Before the weights are scored, which it may find spoilt.
         metric = self.target.validation_metric(self._predict)
-        self.log("loss", float(np.mean(self._losses)))
+        self.log("loss", loss)
         self.log(f"val_{self.spec.dataset.metric}", metric)
-        self._losses.clear()
         if metric > self._best_metric:
             self._best_metric, self._best_epoch = metric, self.epoch
             state = self.network.state_dict()

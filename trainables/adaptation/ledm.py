@@ -79,6 +79,7 @@ class Ledm(Run):
             spec.dataset,
             train_images=self.config.train_images,
             split_seed=self.config.split_seed,
+            device=places.device,
         )
         images_NCHW, labels_NHW = self.target.batch(self.target.train)
         labels_NHW = without_small_classes(labels_NHW, self.config.min_class_pixels)
@@ -126,10 +127,11 @@ class Ledm(Run):
         epoch = self._epoch
         features_PD, labels_P = self._batch(epoch)
         loss = F.cross_entropy(self.classifier(features_PD), labels_P)
-        value = self.checked(loss.item())
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
+        # Waited for once all is on its way: the rule wants every loss. A bad one ends the run.
+        value = self.checked(loss.item())
         self.update += 1
         self._stopped = self._rule.stops(epoch, value)
         self._losses.append(value)
@@ -215,7 +217,7 @@ class Ledm(Run):
             hidden_1UHW = project_then_upsample(maps, first.weight, first.bias, image_CHW.shape[1])
             hidden_PU = hidden_1UHW[0].flatten(1).T
             labels_P = self.classifier[1:](hidden_PU).argmax(1)
-            predicted.append(labels_P.reshape(image_CHW.shape[1:]).cpu())
+            predicted.append(labels_P.reshape(image_CHW.shape[1:]))
         return torch.stack(predicted)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.atomic_files import write_atomically
 from trainables.config import DatasetRef
-from trainables.data.feeding.batches import load_batch
+from trainables.data.feeding.batches import Levels, load_batch, load_levels
 from trainables.data.feeding.splits import split_target
 from trainables.data.store import ArrowDataset
 from trainables.evaluation import Predict, score, score_each, total
@@ -32,6 +32,7 @@ class Target:
         train_images: labelled images to train on.
         split_seed: decides the split; the same for all methods and seeds.
         tested: False leaves the test part out for good.
+        device: that predictions are computed on.
 
     Raises:
         DatasetChangedError: if the prepared dataset is not the one that was planned.
@@ -46,9 +47,10 @@ class Target:
         train_images: int,
         split_seed: int,
         tested: bool = True,
+        device: str = "cpu",
     ) -> None:
         self.data = ArrowDataset.open(folder, fingerprint=ref.fingerprint)
-        self.ref = ref
+        self.ref, self._device = ref, device
         split = split_target(
             self.data.ids,
             self.data.official_split,
@@ -72,14 +74,24 @@ class Target:
             seeds=None,
         )
 
+    def levels(self, indices: NDArray[np.int64]) -> Levels:
+        """Return the same batch as it is stored."""
+        return load_levels(
+            self.data,
+            indices,
+            image_size=self.ref.image_size,
+            augmentation="none",
+            seeds=None,
+        )
+
     def validation_metric(self, predict: Predict) -> float:
         """Return the target's metric over the validation part, in percent."""
-        return score(self.data, self.val, self.ref, predict)[self.ref.metric]
+        return score(self.data, self.val, self.ref, predict, self._device)[self.ref.metric]
 
     def score_test(self, predict: Predict, artifacts: Path) -> dict[str, float]:
         """Return `test_<metric>` in percent; write the split, each image's counts, and the picture."""
         artifacts.mkdir(parents=True, exist_ok=True)
-        each = score_each(self.data, self._test, self.ref, predict)
+        each = score_each(self.data, self._test, self.ref, predict, self._device)
         self.write_split(artifacts)
         ids = [self.data.ids[i] for i in self._test]
         write_image_counts(artifacts / "test_images.arrow", ids, each)
@@ -94,7 +106,7 @@ class Target:
             artifacts / "predictions.png",
             images_BCHW,
             labels_BHW,
-            predict(images_BCHW),
+            predict(images_BCHW).cpu(),
             classes=self.ref.classes,
             generated=self.ref.generated,
             scores=[scores[i] for i in shown],

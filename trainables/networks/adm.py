@@ -68,7 +68,7 @@ class AdmUNet(SegmentationNetwork):
         return outputs_BNHW
 
     def use_one_layout(self) -> None:
-        super().use_one_layout()
+        self.head.multiple = 8
         use_one_layout(self.unet)
 
     def fuse_norms(self) -> None:

@@ -87,11 +87,10 @@ class SegmentationNetwork(nn.Module, ABC):
         """
 
     def use_one_layout(self) -> None:
-        """Keep one memory layout from the input to the output, as far as the family can."""
-        self.head.multiple = 8
+        """Keep one memory layout from the input to the output; what an ADM does not do by itself."""
 
     def fuse_norms(self) -> None:
-        """Compute normalisations and what follows them in one pass, as far as the family can."""
+        """Compute normalisations and what follows them in one pass, in an ADM."""
 
     @property
     def head(self) -> HeadConv2d:

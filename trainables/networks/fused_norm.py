@@ -55,7 +55,7 @@ def norm_silu(
         fused: whether the kernel may compute it. What it drops follows from a number that the CPU's
             stream gives, which travels in checkpoints.
     """
-    if fused and runs_fused(map_BCHW):
+    if fused and runs_fused(map_BCHW) and map_BCHW.numel():
         return _fused(map_BCHW, norm, scale_shift, dropout)
     hidden = norm(map_BCHW)
     if scale_shift is not None:

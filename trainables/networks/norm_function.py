@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from trainables.networks import norm_kernels as kernels
 
@@ -106,6 +107,7 @@ class FusedNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, scale, shift, mean, rstd = ctx.saved_tensors
         sizes, given = ctx.sizes, (weight, bias, scale, shift, mean, rstd)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from trainables.config import SegFormerConfig
 from trainables.networks.imagenet import ImagenetNetwork, ImagenetNormalisation
@@ -55,6 +56,8 @@ class SegFormer(ImagenetNetwork):
         self.config = config
         self.normalisation = ImagenetNormalisation()
         self.model = SegformerForSemanticSegmentation(_settings(config, outputs))
+        # What the first call would do under a lock, which `torch.compile` cannot look through.
+        maybe_install_capturing_hooks(self.encoder)
         last = self.model.decode_head.classifier
         self._set_head(last, last.weight, last.bias)
 

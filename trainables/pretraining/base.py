@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from trainables.config import PretrainingConfig, RunSpec
 from trainables.data.feeding.ahead import ReadAhead
-from trainables.data.feeding.batches import Levels, load_levels, pinned, tensors_on
-from trainables.data.feeding.order import batch_at
+from trainables.data.feeding.batches import Levels, load_levels, ready_for, tensors_on
+from trainables.data.feeding.order import batch_at, usual_sizes
 from trainables.data.store import ArrowDataset
 from trainables.keys import derive_seed
 from trainables.loop import Places, Run
 from trainables.networks.start import WEIGHTS_FILE, fresh_network
 from trainables.networks.training import TrainingNetwork
 from trainables.optimization import Descent
+from trainables.watched import Losses
 
 
 class Pretraining(Run):
@@ -41,15 +41,15 @@ class Pretraining(Run):
         self.config: PretrainingConfig = spec.training
         self.data = ArrowDataset.open(places.dataset, fingerprint=spec.dataset.fingerprint)
         self.network = fresh_network(spec, self.outputs, places)
-        self.answer = TrainingNetwork(self.network, spec.compute)
+        self.answer = TrainingNetwork(self.network, spec.compute, self._usual_sizes)
         self.descent = Descent(
             self.network,
             self.config.optimizer,
             ema=self.config.ema,
             fused=spec.compute.fused_adamw,
+            own_gradients=spec.compute.compile == "reduce-overhead",
         )
-        self._losses: list[float] = []
-        self._unseen: list[Tensor] = []
+        self._losses = Losses(self)
         self._batches = ReadAhead(self._batch, end=self.config.updates, ahead=self.beside)
 
     @property
@@ -67,11 +67,6 @@ class Pretraining(Run):
         return np.arange(len(self.data), dtype=np.int64)
 
     @property
-    def beside(self) -> bool:
-        """Whether a device trains while this process does something else: a GPU does."""
-        return not self.places.device.startswith("cpu")
-
-    @property
     def done(self) -> bool:
         return self.update >= self.config.updates
 
@@ -83,22 +78,14 @@ class Pretraining(Run):
         self.network.train()
         images_BCHW, labels_BHW = tensors_on(self.places.device, *self._batches(self.update))
         shares = self.shares(images_BCHW, labels_BHW)
-        if self.beside:
-            self._unseen.append(self.descent.update_unwatched(shares))
-        else:
-            self._losses.append(self.checked(*self.descent.update(shares)))
+        self._losses.train(self.descent, shares)
         self.update += 1
         if self.update % self.config.log_every == 0 or self.done:
-            self.settle()
-            self.log("loss", float(np.mean(self._losses)))
-            self._losses.clear()
+            self.log("loss", self._losses.mean())
         self.after_update()
 
     def settle(self) -> None:
-        first, unseen, self._unseen = self.update - len(self._unseen), self._unseen, []
-        if unseen:
-            for update, (loss, norm) in enumerate(torch.stack(unseen).tolist(), first):
-                self._losses.append(self.checked(loss, norm, update=update))
+        self._losses.settle()
 
     def after_update(self) -> None:
         """Do what is due after an update; nothing by default."""
@@ -117,19 +104,22 @@ class Pretraining(Run):
         return {
             "network": self.network.state_dict(),
             "descent": self.descent.state_dict(),
-            "losses": list(self._losses),
+            "losses": self._losses.state(),
         }
 
     def load_own_state(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.descent.load_state_dict(state["descent"])
-        self._losses = list(state["losses"])
+        self._losses.load(state["losses"])
 
     def finish(self) -> dict[str, float]:
         self.places.artifacts.mkdir(parents=True, exist_ok=True)
         save_file(self.final_weights(), self.places.artifacts / WEIGHTS_FILE)
         losses = [point.value for point in self.history if point.name == "loss"]
         return {"final_loss": losses[-1]}
+
+    def _usual_sizes(self) -> frozenset[int]:
+        return usual_sizes(len(self.indices), self.config.batch, self.micro_batch)
 
     def _batch(self, update: int) -> Levels:
         """Return the images and labels of an update."""
@@ -143,4 +133,4 @@ class Pretraining(Run):
             augmentation=self.spec.dataset.augmentation,
             seeds=[derive_seed(self.spec.seed, "augment", epoch, int(i)) for i in chosen],
         )
-        return pinned(levels) if self.places.device.startswith("cuda") else levels
+        return ready_for(self.places.device, levels)

@@ -64,7 +64,9 @@ class SupervisedPretraining(Pretraining):
             return
         self.settle()
         with self.descent.averaged():
-            scores = score(self.data, self._held, self.spec.dataset, self._predict)
+            scores = score(
+                self.data, self._held, self.spec.dataset, self._predict, self.places.device
+            )
             self._keep_if_best(scores[self.spec.dataset.metric])
 
     def own_state(self) -> dict[str, Any]:

@@ -83,6 +83,11 @@ def pinned(levels: Levels) -> Levels:
     return images_BHWC.pin_memory(), labels_BHW.pin_memory()
 
 
+def ready_for(device: str, levels: Levels) -> Levels:
+    """Return the batch where a device takes it from without making this process wait."""
+    return pinned(levels) if device.startswith("cuda") else levels
+
+
 def tensors_on(device: str, images_BHWC: Tensor, labels_BHW: Tensor) -> tuple[Tensor, Tensor]:
     """Return images_BCHW, float32, and labels_BHW, int64, on a device, of the same values on each."""
     if device.startswith("cpu"):
