@@ -21,6 +21,7 @@ from tests.documents import document
 from trainables.data.datasets import all_datasets
 from trainables.data.feeding.splits import split_target
 from trainables.data.own.describe import describe
+from trainables.data.own.imported import info_of
 from trainables.data.prepare import prepare
 from trainables.data.prepared import find_prepared, folder_of
 
@@ -70,7 +71,7 @@ def own(root, name, shown, *, train=(), names=("ground", "red", "green")):
     )
     (root / "home/datasets").mkdir(parents=True, exist_ok=True)
     (root / f"home/datasets/{name}.json").write_text(told.model_dump_json())
-    prepare(told.info(), root, root / "home", image_size=16)
+    prepare(info_of(told), root, root / "home", image_size=16)
     return root / "home"
 
 
@@ -100,7 +101,7 @@ def test_parts_are_those_that_training_will_have(tmp_path):
 
 
 def describe_again(root):
-    from trainables.data.own.description import imported_datasets
+    from trainables.data.own.imported import imported_datasets
 
     return imported_datasets(root / "home")["mine"]
 

@@ -17,6 +17,7 @@ from trainables.data.datasets.celebamask_hq import PARTS
 from trainables.data.feeding.batches import augment, load_batch
 from trainables.data.files.images import resize_image, resize_labels
 from trainables.data.own.describe import describe
+from trainables.data.own.imported import info_of
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import folder_of
 from trainables.data.store import ArrowDataset
@@ -105,7 +106,7 @@ RELEASES = {
 
 def own(root):
     (root / "classes.txt").write_text("ground\ndisc\n")
-    return describe("own", root / "images", root / "masks", root / "classes.txt").info()
+    return info_of(describe("own", root / "images", root / "masks", root / "classes.txt"))
 
 
 def centre_of(weights):

@@ -11,6 +11,7 @@ from trainables.data.errors import BadReleaseError, DatasetError
 from trainables.data.own.class_list import ClassList, read_classes
 from trainables.data.own.describe import describe
 from trainables.data.own.description import READING
+from trainables.data.own.imported import info_of
 from trainables.data.prepare import How, prepare
 from trainables.data.prepared import folder_of
 from trainables.data.store import ArrowDataset
@@ -59,7 +60,7 @@ def described(root, **told):
 
 
 def prepared(dataset, home, **how):
-    info = dataset.info()
+    info = info_of(dataset)
     found = prepare(info, root_of(dataset), home, image_size=SIDE, how=How(strict=False, **how))
     return ArrowDataset.open(folder_of(home, info, SIDE), fingerprint=found.fingerprint)
 
@@ -95,7 +96,7 @@ def test_every_coding_of_the_same_labels_is_the_same_dataset(tmp_path):
     for coding in ("ids", "palette", "npy"):
         write_set(tmp_path / coding, coding)
         dataset = described(tmp_path / coding)
-        info = dataset.info()
+        info = info_of(dataset)
         fingerprints.add(
             prepare(info, tmp_path, tmp_path / coding / "home", image_size=SIDE).fingerprint
         )
@@ -181,7 +182,7 @@ def test_a_description_without_deep_images_is_the_one_it_was_before_there_were_a
     first, _, rest = whole.partition(',"white":null')
     assert first + rest != whole
     before = first + "}"  # What descriptions had then; all fields after it are newer.
-    assert dataset.info().version == int(
+    assert info_of(dataset).version == int(
         hashlib.sha256(f"{READING} {before}".encode()).hexdigest()[:12], 16
     )
 
@@ -248,7 +249,7 @@ def test_an_imported_dataset_is_known_in_its_home_only(tmp_path):
 def test_told_otherwise_it_is_prepared_again(tmp_path):
     write_set(tmp_path, "ids", classes=2)
     one, other = described(tmp_path), described(tmp_path, encoding="binary")
-    assert one.info().version != other.info().version
+    assert info_of(one).version != info_of(other).version
 
 
 def bad_label(root):

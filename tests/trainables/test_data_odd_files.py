@@ -19,6 +19,7 @@ from trainables.data.files.images import (
 )
 from trainables.data.info import Entry
 from trainables.data.own.describe import describe
+from trainables.data.own.imported import info_of
 from trainables.data.own.masks import open_mask
 from trainables.data.own.reading import read_pair
 
@@ -80,7 +81,7 @@ def labels_of(root, content, ending, lines="a\nb", **said):
     (root / f"masks/0.{ending}").write_bytes(content)
     (root / "classes.txt").write_text(lines)
     dataset = describe("mine", root / "images", root / "masks", root / "classes.txt", **said)
-    (entry,) = dataset.info().find(None).entries
+    (entry,) = info_of(dataset).find(None).entries
     return read_pair(dataset, entry)[1]
 
 
@@ -243,7 +244,7 @@ def test_the_transparent_level_of_a_mask_of_few_bits_has_to_be_said(tmp_path, bi
     with pytest.raises(DatasetError, match=r"0\.png: has transparent pixels, .*--transparent"):
         describe("mine", *places)
     dataset = describe("mine", *places, transparent="ab"[clear])
-    (entry,) = dataset.info().find(None).entries
+    (entry,) = info_of(dataset).find(None).entries
     np.testing.assert_array_equal(read_pair(dataset, entry)[1], SQUARE)
 
 

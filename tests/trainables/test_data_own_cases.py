@@ -12,6 +12,7 @@ from tests.unprivileged import unprivileged
 from trainables.data.errors import BadImageError, DatasetError, DatasetLayoutError
 from trainables.data.info import IGNORED
 from trainables.data.own.describe import FIRST, describe, look_at
+from trainables.data.own.imported import info_of
 from trainables.data.own.reading import read_pair
 from trainables.data.own.said import Said
 
@@ -52,7 +53,7 @@ def own(root, masks, lines="a\nb", *, form="png", **said):
 
 
 def labels_of(dataset):
-    return [read_pair(dataset, entry)[1] for entry in dataset.info().find(None).entries]
+    return [read_pair(dataset, entry)[1] for entry in info_of(dataset).find(None).entries]
 
 
 BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
@@ -294,7 +295,7 @@ def put(path, image=None):
 def paired(root, images="images", masks="masks", lines="a\nb", **said):
     (root / "classes.txt").write_text(lines)
     dataset = describe("mine", root / images, root / masks, root / "classes.txt", **said)
-    found = dataset.info().find(None)
+    found = info_of(dataset).find(None)
     return (
         dataset,
         {e.id: [str(m.relative_to(root)) for m in e.masks] for e in found.entries},
@@ -349,7 +350,7 @@ def test_which_mask_belongs_to_which_image(tmp_path, case):
     if masks.startswith("{"):
         (tmp_path / "classes.txt").write_text("a\nb")
         dataset = describe("mine", tmp_path / images, masks, tmp_path / "classes.txt")
-        found = dataset.info().find(None)
+        found = info_of(dataset).find(None)
         pairs = {e.id: [str(m.relative_to(tmp_path)) for m in e.masks] for e in found.entries}
     else:
         _, pairs, found = paired(tmp_path, images, masks)
@@ -567,14 +568,14 @@ def test_own_x_rays_are_equalised_as_the_official_ones_are(tmp_path):
         put(tmp_path / f"masks/{i}.png")
     dataset, _, found = paired(tmp_path, modality="chest-xray")
     assert dataset.white is None
-    assert dataset.info().preprocessing == "equalised"
+    assert info_of(dataset).preprocessing == "equalised"
     for ours, official in zip(
         read_pair(dataset, found.entries[0]), read_lungs(found.entries[0]), strict=True
     ):
         np.testing.assert_array_equal(ours, official)
     plain, _, _ = paired(tmp_path)
-    assert plain.info().preprocessing == "none"
-    assert plain.info().version != dataset.info().version
+    assert info_of(plain).preprocessing == "none"
+    assert info_of(plain).version != info_of(dataset).version
 
 
 @pytest.mark.parametrize(

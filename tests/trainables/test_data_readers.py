@@ -16,6 +16,7 @@ from PIL import Image
 from trainables.data.files.readers import ReaderLostError, Readers
 from trainables.data.files.reading import attempts
 from trainables.data.own.describe import describe
+from trainables.data.own.imported import info_of
 
 START = """
 import json, os, signal, sys
@@ -30,10 +31,11 @@ if __name__ == "__main__":
         from pathlib import Path
         from multiprocessing import active_children
         from trainables.data.own.describe import describe
+        from trainables.data.own.imported import info_of
         from trainables.data.prepare import How, prepare
         kinds = sorted({type(each).__name__ for each in active_children()})
         root = Path(sys.argv[1])
-        info = describe("mine", root / "images", root / "masks", root / "classes.txt").info()
+        info = info_of(describe("mine", root / "images", root / "masks", root / "classes.txt"))
         how = How(workers=2, readers=readers)
         prepared = prepare(info, info.sources, root / sys.argv[2], image_size=8, how=how)
     loaded = sorted({"pandas"} & set(sys.modules))
@@ -103,7 +105,7 @@ def test_none_is_left_over_and_none_answers_for_the_program(to: str) -> None:
 def test_what_is_bad_is_told_in_its_place(tmp_path: Path) -> None:
     root = made(tmp_path / "set", count=23)
     (root / "images/5.png").write_bytes(b"no image")
-    info = describe("mine", root / "images", root / "masks", root / "classes.txt").info()
+    info = info_of(describe("mine", root / "images", root / "masks", root / "classes.txt"))
     entries = info.find(root).entries
     results = {n: list(attempts(info, entries, 8, n)) for n in (1, 3)}
     ids = [entry.id for entry in entries]

@@ -38,6 +38,6 @@ def known_datasets(home: Path | None) -> dict[str, DatasetInfo]:
     """
     if home is None:
         return all_datasets()
-    from trainables.data.own.description import imported_datasets
+    from trainables.data.own.imported import imported_datasets
 
     return imported_datasets(home) | all_datasets()

@@ -27,8 +27,8 @@ from trainables.data.own.description import (
     RULES,
     ImportedDataset,
     split_archive,
-    with_split,
 )
+from trainables.data.own.imported import info_of, with_split
 from trainables.data.own.masks import open_mask
 from trainables.data.own.pairing import (
     IMAGES,
@@ -73,7 +73,7 @@ class Description(NamedTuple):
 
     def info(self) -> DatasetInfo:
         """Return the dataset's, which need not look for its pairs again where they still lie."""
-        info = self.dataset.info()
+        info = info_of(self.dataset)
         if info.sources and all(path.is_dir() for path in info.sources):
             return replace(info, find=lambda _: with_split(self.dataset, self.found))
         return info

@@ -7,10 +7,8 @@ and prepared for any side from the same files. No NumPy: the planner reads these
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -18,17 +16,9 @@ from trainables.bounds import Byte, ImagesOrNone, Level
 from trainables.config import Augmentation, Frozen, Metric
 from trainables.data.errors import DatasetError, DatasetLayoutError
 from trainables.data.files.archive import is_archive
-from trainables.data.info import CROP_MARGIN, DatasetInfo, Entry, Found
 from trainables.data.own.class_list import ClassList, Colour
 from trainables.data.own.coding import Encoding, Meaning, Told, Value
-from trainables.data.own.pairing import Places, pair
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.Image import Image
-
-    from trainables.data.later_labels import LaterLabels
+from trainables.data.own.pairing import Places
 
 Modality = Literal["photograph", "chest-xray"]
 """What images are: shown as they are, or X-rays, which are equalised as the official ones are."""
@@ -126,28 +116,8 @@ class ImportedDataset(Frozen):
             parts=self.classes[1:],
         )
 
-    def info(self) -> DatasetInfo:
-        """Return what every dataset has: how to find and read it."""
-        return DatasetInfo(
-            name=self.name,
-            title=self.name,
-            role="any",
-            classes=self.classes,
-            expected=self.expected,
-            metric=self.metric,
-            augmentation=self.augmentation,
-            terms="your own",
-            url=self.images,
-            preprocessing="equalised" if self.modality == "chest-xray" else "none",
-            stored_margin=CROP_MARGIN if self.augmentation == "border_crop" else 1.0,
-            version=self._version(),
-            sources=self.sources,
-            doubt="" if self.rules == RULES else EARLIER.format(name=self.name),
-            find=partial(_find, self),
-            read=partial(_read, self),
-        )
-
-    def _version(self) -> int:
+    @property
+    def version(self) -> int:
         """Return a number that is another for a dataset that was told otherwise."""
         # Without what is not there, so that a field that is new leaves older descriptions as they are.
         unsaid = {
@@ -196,16 +166,6 @@ def split_archive(path: Path) -> tuple[Path | None, Path]:
     return None, path
 
 
-def imported_datasets(home: Path) -> dict[str, DatasetInfo]:
-    """Return the imported datasets of a home folder by name.
-
-    Raises:
-        DatasetError: if a description cannot be read.
-    """
-    files = sorted((home / "datasets").glob("*.json"))
-    return {file.stem: read_description(file).info() for file in files}
-
-
 def read_description(file: Path) -> ImportedDataset:
     """Return the description of a dataset.
 
@@ -218,28 +178,3 @@ def read_description(file: Path) -> ImportedDataset:
         raise DatasetError(
             f"{file}: not the description of an imported dataset; import `{file.stem}` again"
         ) from error
-
-
-def _find(dataset: ImportedDataset, root: Path) -> Found:
-    """Return the pairs of the places that the dataset was imported from."""
-    return with_split(dataset, pair(dataset.places(root)))
-
-
-def with_split(dataset: ImportedDataset, found: Found) -> Found:
-    """Return pairs with the split that was said, if one was."""
-    if not dataset.train:
-        return found
-    train = set(dataset.train)
-    entries = (
-        replace(entry, split="train" if entry.id in train else "test") for entry in found.entries
-    )
-    return found._replace(entries=tuple(entries))
-
-
-def _read(
-    dataset: ImportedDataset, entry: Entry
-) -> tuple[NDArray[Any] | Image, NDArray[np.uint8] | LaterLabels]:
-    """Return image and labels of one pair; a function of this module, since processes get its name."""
-    from trainables.data.own.reading import open_pair
-
-    return open_pair(dataset, entry)
