@@ -95,7 +95,7 @@ class Demand:
         self._told_at = -TELL_SECONDS
 
     def tell(self, wanted: Iterable[Resources]) -> None:
-        """Tell of the runs that run or could; nothing happens if that is what was told last."""
+        """Tell the autoscaler what the runs need that run or could start; nothing if that is what it knows."""
         if time.monotonic() - self._told_at < TELL_SECONDS:
             return
         bundles = [_bundle(each) for _, each in zip(range(MOST_BUNDLES), wanted, strict=False)]

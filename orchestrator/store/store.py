@@ -509,7 +509,7 @@ class Store(SweepStore, GroupStore):
         return adopted
 
     def _adopt(self, folder: Path) -> str | None:
-        """Make a published folder that of its run; return the key, or None if it is not whole."""
+        """Record a published folder as its run in MLflow; return the run's key, or None if the folder is not whole."""
         try:
             content = json.loads((folder / LABELS).read_text(encoding="utf-8"))
             spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))

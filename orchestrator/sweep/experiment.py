@@ -30,7 +30,7 @@ Needs = Callable[[RunSpec], Resources]
 
 
 class _OfThisProcess:
-    """Leaves its attributes behind when Tune writes down how to restore the experiment.
+    """An object of this process, of which Tune saves no attributes when it writes how to restore the experiment.
 
     We never restore: the plan is made anew from the store. What the sweep holds (the database, the
     terminal) cannot be written down anyway.

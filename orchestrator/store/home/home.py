@@ -128,7 +128,7 @@ class Home:
         return self.mirror.artifact_location if self.mirror else self.artifacts.as_uri()
 
     def bring(self, path: Path) -> Path:
-        """Have a file here that may be too large to be here always; return it, there or not."""
+        """Return a file of the home, copied here first where the home is an object store; it may not exist."""
         return self.mirror.bring(path) if self.mirror else path
 
     @property

@@ -26,7 +26,7 @@ def mend(home: Home, database: Path | None = None) -> str | None:
     """Have the database of a home look for artifacts in that home.
 
     A home that is reached through a link is left as it is: both ways lead to the same files. A server's
-    own database is nobody else's to write to; there the runs are recorded anew, see `tracking_server`.
+    own database is nobody else's to write to; there the runs are recorded anew, see `server`.
 
     Args:
         database: the home's own by default; a copy of it where that may only be read.

@@ -1,6 +1,6 @@
 """How far a sweep is: the state of each run, fed by events, and what follows from it.
 
-Nothing is drawn or printed here. `live` draws a `SweepView` on a terminal, `display` decides
+Nothing is drawn or printed here. `live_table` draws a `SweepView` on a terminal, `display` decides
 between that and plain lines.
 
 Units: seconds; times are Unix times, handed in, so that a view can be looked at as of any moment.
