@@ -5,7 +5,7 @@ checkpoint holds everything, and that its artifacts and metrics are whole.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from safetensors.numpy import load_file
 
 from trainables import checkpoint
 from trainables.config import RunSpec
-from trainables.execute import RESULT_FILE, Session
+from trainables.execute import Session
 from trainables.loop import Places, Run
 from trainables.networks.start import WEIGHTS_FILE
+from trainables.result import RESULT_FILE
 
 MOST_UPDATES = 50  # The specs of a check are to end well before.
 
@@ -101,7 +102,7 @@ def _interrupted(spec: RunSpec, places: Places, folder: Path, updates: int) -> S
     return session
 
 
-def _finished(session: Session) -> dict[str, float]:
+def _finished(session: Session) -> Mapping[str, float]:
     metrics = session.finish().metrics
     bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
     if bad:
@@ -111,7 +112,7 @@ def _finished(session: Session) -> dict[str, float]:
     return metrics
 
 
-def _check_outcome(spec: RunSpec, metrics: dict[str, float], artifacts: Path) -> None:
+def _check_outcome(spec: RunSpec, metrics: Mapping[str, float], artifacts: Path) -> None:
     if spec.stage == "fine-tuning":
         wanted = f"test_{spec.dataset.metric}"
         if wanted not in metrics:
@@ -123,7 +124,7 @@ def _check_outcome(spec: RunSpec, metrics: dict[str, float], artifacts: Path) ->
 
 
 def _check_same(
-    one: dict[str, float], other: dict[str, float], ours: Places, theirs: Places
+    one: Mapping[str, float], other: Mapping[str, float], ours: Places, theirs: Places
 ) -> None:
     differing = [name for name in one if one[name] != other.get(name)]
     if differing:
@@ -138,5 +139,5 @@ def _check_same(
         raise Broken(f"weights differ: {', '.join(unequal[:3])}")
 
 
-def _worded(metrics: dict[str, float]) -> str:
+def _worded(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))

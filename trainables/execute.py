@@ -5,7 +5,6 @@ with the same places, it goes on from the newest whole checkpoint.
 """
 
 import contextlib
-import json
 import math
 import platform
 import time
@@ -26,10 +25,8 @@ from trainables.gpu_memory import begin_peak, peak_gb
 from trainables.history import Point
 from trainables.loop import Places, Run
 from trainables.registry import load
+from trainables.result import RESULT_FILE, Artifact, Result
 from trainables.writer import Writer
-
-RESULT_VERSION = 1
-RESULT_FILE = "result.json"
 
 # A machine is taken to be lost once in so long, as spot machines are in bad hours.
 MEAN_SECONDS_TO_LOSS = 4 * 3600.0
@@ -44,16 +41,6 @@ class Progress:
     fraction: float
     done: bool
     points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Result:
-    """The outcome of a finished run, as written to `result.json`."""
-
-    key: str
-    metrics: dict[str, float]
-    updates: int
-    seconds: float
 
 
 class Session:
@@ -200,26 +187,22 @@ class Session:
         metrics = run.finish()
         spec = run.spec.model_dump_json(indent=1)
         write_atomically(folder / "spec.json", spec.encode())
-        result = Result(run.spec.key, metrics, run.update, self.seconds)
-        record = {
-            "version": RESULT_VERSION,
-            "status": "finished",
-            "key": result.key,
-            "attempt": self._attempt,
-            "metrics": metrics,
-            "updates": result.updates,
-            "seconds": result.seconds,
-            "joules": self.joules,
-            "gpu_gb": peak_gb(run.places.device),
-            "resumed_at": self._resumed_at,
-            "micro_batch": run.places.micro_batch,
-            "history": [[p.name, p.step, p.value, p.time_ms] for p in run.history],
-            "artifacts": _manifest(folder),
-            "environment": environment(run.places.device),
-            "code": self._code,
-        }
-        text = json.dumps(record, indent=1, allow_nan=False)
-        write_atomically(folder / RESULT_FILE, text.encode())
+        result = Result(
+            key=run.spec.key,
+            metrics=metrics,
+            updates=run.update,
+            seconds=self.seconds,
+            attempt=self._attempt,
+            joules=self.joules,
+            gpu_gb=peak_gb(run.places.device),
+            resumed_at=self._resumed_at,
+            micro_batch=run.places.micro_batch,
+            history=tuple(run.history),
+            artifacts=_manifest(folder),
+            environment=environment(run.places.device),
+            code=self._code,
+        )
+        result.write(folder)
         return result
 
     @property
@@ -302,13 +285,12 @@ def _continued(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
     return {**state, "key": spec.key}
 
 
-def _manifest(folder: Path) -> dict[str, dict[str, int | str]]:
-    """Return size and SHA-256 of every artifact, by path below `folder`."""
+def _manifest(folder: Path) -> dict[str, Artifact]:
+    """Return every artifact as it is now, by path below `folder`."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RESULT_FILE)
     return {
-        path.relative_to(folder).as_posix(): {
-            "sha256": checkpoint.sha256_of(path),
-            "bytes": path.stat().st_size,
-        }
+        path.relative_to(folder).as_posix(): Artifact(
+            sha256=checkpoint.sha256_of(path), bytes=path.stat().st_size
+        )
         for path in paths
     }

@@ -7,7 +7,6 @@ a copy cut short, or a file exchanged meanwhile, is noticed before anything is t
 <folder>/datasets/<fingerprint>/   pretrained/<key>/   weights/<sha256>/   code/<file's name>-<digest>/
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -16,8 +15,8 @@ from trainables.checkpoint import sha256_of
 from trainables.data.errors import DatasetChangedError, DatasetError
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE
 from trainables.data.store import content_fingerprint_of, exclusive
-from trainables.execute import RESULT_FILE
 from trainables.networks.start import WEIGHTS_FILE
+from trainables.result import RESULT_FILE, Result
 from trainables.storage import Storage
 
 
@@ -59,8 +58,8 @@ class NodeCache:
 
         def fill(folder: Path) -> None:
             self._bring(name, (RESULT_FILE, WEIGHTS_FILE), folder)
-            result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-            self._require(folder / WEIGHTS_FILE, result["artifacts"][WEIGHTS_FILE]["sha256"])
+            result = Result.read(folder)
+            self._require(folder / WEIGHTS_FILE, result.artifacts[WEIGHTS_FILE].sha256)
 
         return self._entry(f"pretrained/{key}", fill)
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from trainables import checkpoint
 from trainables.config import RunSpec
-from trainables.execute import RESULT_FILE
 from trainables.loop import Places
 from trainables.node_cache import NodeCache
+from trainables.result import RESULT_FILE
 from trainables.storage import Storage, cache_folder, is_remote
 
 NOT_PATHS = ("device", "keep_weights", "micro_batch")  # Of the fields of a `Places`.

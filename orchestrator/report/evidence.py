@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic_core import from_json
+from typing import TYPE_CHECKING
 
 from orchestrator.plan.plan import Plan, PlannedRun
 from orchestrator.store.failures import Group, grouped
-from orchestrator.store.home.attempts import RESULT
 from orchestrator.store.tags import ATTEMPT
+from trainables.result import Result
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store, StoredRun
@@ -45,8 +43,8 @@ class Done:
         """(update, value) of each logged name, in order."""
         # Read only when asked for: a report of ten thousand runs draws some hundred.
         found: dict[str, list[tuple[int, float]]] = {}
-        for name, step, value, _ in _result(self.artifacts)["history"]:
-            found.setdefault(name, []).append((int(step), float(value)))
+        for point in Result.read(self.artifacts).history:
+            found.setdefault(point.name, []).append((point.step, float(point.value)))
         return found
 
 
@@ -146,25 +144,19 @@ def gather(plan: Plan, store: "Store | None", *, pictures: bool = True) -> Evide
 def _done(run: PlannedRun, stored: "StoredRun") -> Done:
     from orchestrator.store.store import REDONE
 
-    result = _result(stored.artifacts)
+    result = Result.read(stored.artifacts)
     code = ("hdsweep", "commit", "changes")
     return Done(
         run=run,
         artifacts=stored.artifacts,
-        seconds=float(result["seconds"]),
-        updates=int(result["updates"]),
+        seconds=result.seconds,
+        updates=result.updates,
         attempts=int(stored.tags[ATTEMPT]),
         updates_redone=int(stored.tags.get(REDONE, 0)),
-        joules=result.get("joules"),
-        environment={k: str(v) for k, v in result["environment"].items()},
+        joules=result.joules,
+        environment={k: str(v) for k, v in result.environment.items()},
         code={k: stored.tags[f"hdsweep.{k}"] for k in code if f"hdsweep.{k}" in stored.tags},
     )
-
-
-def _result(artifacts: Path) -> dict[str, Any]:
-    # Of a history, most of a result, this reads twice as fast as `json`.
-    result: dict[str, Any] = from_json((artifacts / RESULT).read_bytes())
-    return result
 
 
 def _split(every: Iterable[Done]) -> dict[str, dict[str, tuple[str, ...]]]:

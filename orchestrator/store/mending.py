@@ -13,11 +13,12 @@ from pathlib import Path
 
 from orchestrator.process.stopping import Say
 from orchestrator.store.book import MOST_NAMED, Book, writable
-from orchestrator.store.home.attempts import LABELS, RESULT, last_values
+from orchestrator.store.home.attempts import LABELS
 from orchestrator.store.home.run_folders import RunFolders
 from orchestrator.store.tags import ATTEMPT, KEY, KIND, KINDS, OURS, PARENT
 from orchestrator.store.tracking.database import Known, Runs
 from orchestrator.wording import in_short
+from trainables.result import RESULT_FILE, Result
 
 
 def number_of(known: Known) -> int:
@@ -41,12 +42,12 @@ def as_stored(known: Known, folders: RunFolders, *, every: bool) -> Known:
         labels = _labels(folder / LABELS)
         known = replace(known, tags={**tags, **labels})
     if finished and _is_anothers(known):
-        known = replace(known, metrics=_values(folder / RESULT) or known.metrics)
+        known = replace(known, metrics=_values(folder) or known.metrics)
     if (
         finished
         and not every
         and known.tags.get(KIND) == "run"
-        and not (folder / RESULT).is_file()
+        and not (folder / RESULT_FILE).is_file()
     ):
         return replace(known, status="KILLED")  # Somebody ended it, or removed its artifacts.
     return known
@@ -57,11 +58,10 @@ def _is_anothers(known: Known) -> bool:
     return known.others_logged and known.tags.get(KIND) == "run"
 
 
-def _values(file: Path) -> Mapping[str, float]:
+def _values(folder: Path) -> Mapping[str, float]:
     """Return the last value of each metric of a result; none if it cannot be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        result = json.loads(file.read_text(encoding="utf-8"))
-        return last_values(result)
+    with suppress(OSError, ValueError):
+        return Result.read(folder).last_values
     return {}
 
 

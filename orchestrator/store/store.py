@@ -26,7 +26,7 @@ from orchestrator.provenance import provenance
 from orchestrator.store.book import LONGEST_TAG, Book
 from orchestrator.store.failures import Failure
 from orchestrator.store.groups import GroupStore
-from orchestrator.store.home.attempts import LABELS, RESULT, Attempt, last_values
+from orchestrator.store.home.attempts import LABELS, Attempt
 from orchestrator.store.home.home import Home, locked
 from orchestrator.store.home.run_folders import RunFolders
 from orchestrator.store.mending import as_stored, bring_back, number_of, tell_of_others
@@ -39,6 +39,7 @@ from orchestrator.store.tracking import artifact_locations, schema
 from orchestrator.store.tracking import database as tracking_database
 from orchestrator.store.tracking.database import Known, Runs, experiment_name
 from trainables.history import Point
+from trainables.result import RESULT_FILE, Result
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -306,7 +307,7 @@ class Store(SweepStore, GroupStore):
         self._remove_doubles()
         done = dict.fromkeys(self._adopt_unknown(), "found again")
         for key, run in list(self._runs.items()):
-            if run.status == "FINISHED" and (self._published(key) / RESULT).is_file():
+            if run.status == "FINISHED" and (self._published(key) / RESULT_FILE).is_file():
                 self._folders.tidy(key)
                 continue
             attempt = self._attempt(key)
@@ -347,7 +348,7 @@ class Store(SweepStore, GroupStore):
 
     def is_whole(self, key: str) -> bool:
         """Whether a finished run is still there to be read."""
-        return (self.folder_of(key) / RESULT).is_file()
+        return (self.folder_of(key) / RESULT_FILE).is_file()
 
     def folder_of(self, key: str) -> Path:
         """Return where the artifacts of a run lie now."""
@@ -389,7 +390,7 @@ class Store(SweepStore, GroupStore):
                 self._log_params(
                     key, json.loads((folder / "spec.json").read_text(encoding="utf-8"))
                 )
-                self._record(key, json.loads((folder / RESULT).read_text(encoding="utf-8")))
+                self._record(key, Result.read(folder))
 
     def _replaced(self, before: Known, now: Known) -> None:
         """Let all that belonged to a run belong to the one that was made in its place."""
@@ -454,16 +455,16 @@ class Store(SweepStore, GroupStore):
         }
         self._folders.publish(attempt, self._published(key), content)
 
-    def _record(self, key: str, result: Mapping[str, Any]) -> StoredRun:
+    def _record(self, key: str, result: Result) -> StoredRun:
         """Write the metrics and the status of a published result; safe to be done again."""
         # The same whoever records it and when, so that nothing recorded twice is there twice.
-        ended_ms = int((self._published(key) / RESULT).stat().st_mtime * 1000)
-        final = {**result["metrics"], "seconds": result["seconds"]}
-        step = result["updates"]
+        ended_ms = int((self._published(key) / RESULT_FILE).stat().st_mtime * 1000)
+        final = {**result.metrics, "seconds": result.seconds}
+        step = result.updates
         points = [Point(name, step, value, ended_ms) for name, value in final.items()]
-        history = sorted((Point(*row) for row in result["history"]), key=lambda p: p.step)
-        tags = prefixed(result["environment"])
-        last = last_values(result)
+        history = sorted(result.history, key=lambda p: p.step)
+        tags = prefixed(result.environment)
+        last = result.last_values
         fresh = self._fresh(key, [*points, *history])
         self._write(
             self._runs,

@@ -7,6 +7,7 @@ has its spec and the environment that it ran in. Both homes are only read.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,9 @@ from rich.text import Text
 from orchestrator.errors import InputError
 from orchestrator.plan.differences import differences
 from orchestrator.plan.identity import KEYED, find
-from orchestrator.store.home.attempts import RESULT
 from orchestrator.store.home.home import Home, home_folder
 from orchestrator.store.store import Store, StoredRun
+from trainables.result import Artifact, Result
 
 WEIGHTS = "weights.safetensors"
 OF_START = "its pretraining: "
@@ -57,6 +58,12 @@ class Side:
     def read(self, key: str, name: str) -> dict[str, Any] | None:
         """Return a JSON artifact of a run; None if it is not there."""
         return _read_json(self.runs[key].artifacts / name) if key in self.runs else None
+
+    def result(self, key: str) -> Result | None:
+        """Return the result of a run; None if it is not there, or cannot be read."""
+        with suppress(KeyError, OSError, ValueError):
+            return Result.read(self.runs[key].artifacts)
+        return None
 
 
 @dataclass(frozen=True)
@@ -267,17 +274,23 @@ class _Why:
         return tuple(found)
 
     def _of_environments(self, before: str, after: str) -> tuple[str, ...]:
-        one, other = self._a.read(before, RESULT), self._b.read(after, RESULT)
+        one, other = self._a.result(before), self._b.result(after)
         if one is None or other is None:
             return (GONE,)
-        found = _environment_changes(one["environment"], other["environment"])
+        found = _environment_changes(one.environment, other.environment)
         start = _start_of(self._a, before)
         if start is not None and start == _start_of(self._b, after):
             found += (_of_start(reason) for reason in self._environments(start, start))
-            weights = [side.read(start, RESULT) or {} for side in (self._a, self._b)]
-            if len({str(each.get("artifacts", {}).get(WEIGHTS)) for each in weights}) > 1:
+            weights = [_weights_of(side, start) for side in (self._a, self._b)]
+            if weights[0] != weights[1]:
                 found.append(f"{OF_START}other weights under the same spec")
         return tuple(found)
+
+
+def _weights_of(side: Side, key: str) -> Artifact | None:
+    """Return the weights of a run as it wrote them; None if it has none, or cannot be read."""
+    result = side.result(key)
+    return None if result is None else result.artifacts.get(WEIGHTS)
 
 
 def _start_of(side: Side, key: str) -> str | None:

@@ -18,11 +18,12 @@ from orchestrator.store.home.home import Home
 from orchestrator.study.checking import flat
 from trainables.config import RunSpec
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE, read_prepared
+from trainables.result import Result
 
 if TYPE_CHECKING:
     from orchestrator.store.store import Store
 
-RESULT, WEIGHTS = "result.json", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 CODE = ("hdsweep", "commit", "changes", "code")
 
 
@@ -109,11 +110,11 @@ def made_of(key: str, store: "Store") -> dict[str, str]:
     """
     stored = store.finished()[key]
     spec = json.loads((stored.artifacts / "spec.json").read_text(encoding="utf-8"))
-    result = json.loads((stored.artifacts / RESULT).read_text(encoding="utf-8"))
+    result = Result.read(stored.artifacts)
     code = {k: stored.tags[f"hdsweep.{k}"] for k in CODE if f"hdsweep.{k}" in stored.tags}
-    metrics = {name: f"{value:.17g}" for name, value in result["metrics"].items()}
-    ran = {"updates": result["updates"], "seconds": round(result["seconds"], 1)}
-    found = {**metrics, **ran, **code, **result["environment"], **flat(spec)}
+    metrics = {name: f"{value:.17g}" for name, value in result.metrics.items()}
+    ran = {"updates": result.updates, "seconds": round(result.seconds, 1)}
+    found = {**metrics, **ran, **code, **result.environment, **flat(spec)}
     return {name: str(value) for name, value in found.items()}
 
 
@@ -154,7 +155,7 @@ def reproduce(
         else:
             pretrained = _stored_pretraining(spec.pretrained.key, store)
             home.bring(pretrained / WEIGHTS)
-    before = json.loads((stored.artifacts / RESULT).read_text(encoding="utf-8"))
+    before = Result.read(stored.artifacts)
     places = Places(
         dataset=_dataset(spec, home),
         checkpoints=folder / key / "checkpoints",
@@ -163,8 +164,8 @@ def reproduce(
         backbone=_backbone(spec, home),
         code=code,
         device=_device(),
-        keep_weights=WEIGHTS in before["artifacts"],
-        micro_batch=before.get("micro_batch"),
+        keep_weights=WEIGHTS in before.artifacts,
+        micro_batch=before.micro_batch,
     )
     again = execute(spec, places)
     yield Reproduced(
@@ -176,23 +177,23 @@ def reproduce(
     )
 
 
-def _environment(before: Mapping[str, Any], artifacts: Path) -> dict[str, tuple[object, object]]:
+def _environment(before: Result, artifacts: Path) -> dict[str, tuple[object, object]]:
     """Return what differs in versions, hardware and code; of the code, where that was recorded."""
-    now = json.loads((artifacts / RESULT).read_text(encoding="utf-8"))
-    found = _differences(before["environment"], now["environment"])
-    if "code" in before:
-        ours = [{f"code of {k}": v for k, v in each["code"].items()} for each in (before, now)]
+    now = Result.read(artifacts)
+    found = _differences(before.environment, now.environment)
+    if before.code is not None and now.code is not None:
+        ours = [{f"code of {k}": v for k, v in code.items()} for code in (before.code, now.code)]
         found |= _differences(*ours)
     return found
 
 
 def _drift(
-    before: Mapping[str, Any], metrics: Mapping[str, float], now: Path
+    before: Result, metrics: Mapping[str, float], now: Path
 ) -> dict[str, tuple[object, object]]:
-    drift = _differences(before["metrics"], metrics)
-    if WEIGHTS in before["artifacts"]:
+    drift = _differences(before.metrics, metrics)
+    if WEIGHTS in before.artifacts:
         # What was stored once is held to its own manifest, whatever became of the file since.
-        theirs = str(before["artifacts"][WEIGHTS]["sha256"])
+        theirs = before.artifacts[WEIGHTS].sha256
         ours = _sha256(now / WEIGHTS)
         if ours != theirs:
             drift[WEIGHTS] = (theirs[:16], ours[:16])

@@ -1,7 +1,6 @@
 """`hdsweep run`, step by step: plan, data, store, sweep, table."""
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +16,13 @@ from orchestrator.plan.plan import Plan, require_ready
 from orchestrator.process.environment import told
 from orchestrator.process.stopping import Say, status_of, stopped_by_signals
 from orchestrator.store.failures import Failure
-from orchestrator.store.home.attempts import RESULT
 from orchestrator.store.home.home import Home
 from orchestrator.sweep.budget import Budget
 from orchestrator.sweep.events import OnEvent
 from trainables.code import code_hash
 from trainables.config import RunSpec
 from trainables.data.datasets import all_datasets
+from trainables.result import Result
 
 if TYPE_CHECKING:
     from orchestrator.report.cells import Table
@@ -241,9 +240,8 @@ def _gpu_peak(stored: "StoredRun") -> float | None:
     """Return the peak of GPU memory of a run; None on a CPU, or with less in memory than its spec says."""
     if stored.tags.get("hdsweep.device", "cpu") == "cpu":
         return None
-    result = json.loads((stored.artifacts / RESULT).read_text(encoding="utf-8"))
-    peak: float | None = None if result.get("micro_batch") else result.get("gpu_gb")
-    return peak
+    result = Result.read(stored.artifacts)
+    return None if result.micro_batch else result.gpu_gb
 
 
 def table_of(plan: Plan, store: "Store | None") -> "Table":

@@ -16,6 +16,8 @@ from orchestrator.report.evidence import Done, Evidence
 from orchestrator.report.statistics import critical_difference
 from orchestrator.report.writers import page
 from orchestrator.store.failures import Failure, Group
+from trainables.history import Point
+from trainables.result import Result
 
 ROOT = Path(__file__).parents[2]
 FACES = ("jaccard", "miou_ledm")
@@ -41,8 +43,8 @@ def done(run, **changes):
 
 def logging(folder, *points):
     """Return a folder of artifacts with a result that logged these names, updates and values."""
-    history = [[name, update, value, 0] for name, update, value in points]
-    (folder / "result.json").write_text(json.dumps({"history": history}))
+    history = tuple(Point(name, update, value, 0) for name, update, value in points)
+    Result("key", {}, updates=1, seconds=1.0, history=history).write(folder)
     return folder
 
 

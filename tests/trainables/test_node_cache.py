@@ -1,6 +1,5 @@
 """What many runs read is copied once per machine, and held to what the runs were planned with."""
 
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ from trainables.checkpoint import sha256_of
 from trainables.data.errors import DatasetChangedError, DatasetError
 from trainables.data.store import ArrowDataset
 from trainables.node_cache import DamagedCopyError, NodeCache
+from trainables.result import Artifact, Result
 from trainables.storage import Storage
 
 
@@ -84,8 +84,8 @@ def test_weights_are_held_to_their_digest(home, tmp_path):
     run.mkdir(parents=True)
     weights = run / "weights.safetensors"
     weights.write_bytes(b"weights")
-    artifacts = {weights.name: {"sha256": sha256_of(weights)}}
-    (run / "result.json").write_text(json.dumps({"artifacts": artifacts}))
+    artifacts = {weights.name: Artifact(sha256_of(weights), bytes=7)}
+    Result("key", {}, updates=1, seconds=1.0, artifacts=artifacts).write(run)
     copies = cache(tmp_path, home)
     found = copies.pretrained("artifacts/1/artifacts", "key")
     assert (found / weights.name).read_bytes() == b"weights"

@@ -5,13 +5,12 @@ a run that never ended; one whose artifacts do not match it is damaged and count
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-RESULT = "result.json"
+from trainables.result import Artifact, Result
+
 LABELS = "run.json"  # Written by the driver when it publishes: what the tracking database knows.
 
 
@@ -31,7 +30,7 @@ class Attempt:
 
 def read_result(
     folder: Path, key: str, *, elsewhere: Callable[[Path], int | None] = lambda _: None
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Return the result in a folder if it is that run's and every artifact is as written.
 
     Args:
@@ -39,27 +38,20 @@ def read_result(
             before it was carried there, and whoever reads it hashes it again.
     """
     try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        whole = result["key"] == key and all(
-            _is_whole(folder / name, record, elsewhere)
-            for name, record in result["artifacts"].items()
+        result = Result.read(folder)
+        whole = result.key == key and all(
+            _is_whole(folder / name, artifact, elsewhere)
+            for name, artifact in result.artifacts.items()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
     return result if whole else None
 
 
-def last_values(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the last value of each metric of a result, and how long it took, as `seconds`."""
-    history = sorted(result["history"], key=lambda point: int(point[1]))
-    last = {name: value for name, _, value, *_ in history}
-    return {**last, **result["metrics"], "seconds": result["seconds"]}
-
-
-def _is_whole(path: Path, record: dict[str, Any], elsewhere: Callable[[Path], int | None]) -> bool:
+def _is_whole(path: Path, artifact: Artifact, elsewhere: Callable[[Path], int | None]) -> bool:
     if not path.exists():
-        return bool(elsewhere(path) == record["bytes"])
-    if path.stat().st_size != record["bytes"]:
+        return elsewhere(path) == artifact.bytes
+    if path.stat().st_size != artifact.bytes:
         return False
     with path.open("rb") as file:
-        return bool(hashlib.file_digest(file, "sha256").hexdigest() == record["sha256"])
+        return hashlib.file_digest(file, "sha256").hexdigest() == artifact.sha256

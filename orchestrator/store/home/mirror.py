@@ -29,10 +29,11 @@ from orchestrator.store.home.lease import Lease, ourselves, read_lease
 from trainables.atomic_files import temporary_beside
 from trainables.code import files_beside
 from trainables.data.prepared import DATA_FILE, DESCRIPTION_FILE
+from trainables.result import RESULT_FILE
 from trainables.storage import AT_ONCE, MIRROR_FILE, Storage, Stored, cache_folder
 
 SYNCED_FILE = "SYNCED.json"
-DATABASE, RESULT = "mlflow.db", "result.json"
+DATABASE = "mlflow.db"
 PUSH_SECONDS = 60.0  # Between two copies of the database while a sweep runs.
 HEX_DIGITS = 16
 
@@ -98,7 +99,7 @@ class Mirror:
             for name in there:
                 if name.startswith(OF_WORKERS):  # That they are there is all that is of interest,
                     (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            ended = {n.rpartition("/")[0] for n in there if n.endswith(f"/{RESULT}")}
+            ended = {n.rpartition("/")[0] for n in there if n.endswith(f"/{RESULT_FILE}")}
             fresh = [
                 name
                 for name, stored in there.items()
@@ -215,9 +216,9 @@ class Mirror:
             self.storage.copy(f"{before}/{name}", f"{after}/{name}")
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(copy, (name for name in names if name != RESULT)))
-        if RESULT in names:
-            copy(RESULT)
+            list(pool.map(copy, (name for name in names if name != RESULT_FILE)))
+        if RESULT_FILE in names:
+            copy(RESULT_FILE)
         self.drop(source)
 
     def drop(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.store.home.attempts import LABELS, Attempt, read_result
 from orchestrator.store.home.home import Home
 from trainables.atomic_files import flush
+from trainables.result import Result
 
 
 class RunFolders:
@@ -59,7 +60,7 @@ class RunFolders:
         if self._mirror is not None:
             self._mirror.bring_folder(attempt.artifacts)
 
-    def result(self, folder: Path, key: str) -> dict[str, Any] | None:
+    def result(self, folder: Path, key: str) -> Result | None:
         """Return the result in a folder if it is that run's and every artifact is as written."""
         if self._mirror is None:
             return read_result(folder, key)
