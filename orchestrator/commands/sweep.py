@@ -141,7 +141,7 @@ def run(
 
     make(home.expanduser().absolute())  # Wrong input leaves no trace, not even a home folder.
     from orchestrator.cluster.session.session import devices
-    from orchestrator.sweep.sweep import Options
+    from orchestrator.sweep.options import Options
 
     with no_trace_if_refused(home, adopt=adopt) as opened:
         found = devices(address, workers=workers, gpu_gb=gpu_gb)

@@ -92,7 +92,7 @@ def tune(
     from orchestrator.cluster.session.session import devices
     from orchestrator.store.home.fresh_home import no_trace_if_refused
     from orchestrator.store.tracking.server import choose
-    from orchestrator.sweep.sweep import Options
+    from orchestrator.sweep.options import Options
     from orchestrator.sweep.watch.display import KINDS
     from orchestrator.sweep.watch.notify import notifying, receiver
     from orchestrator.tuning.search import make_search

@@ -11,7 +11,9 @@ from orchestrator.process.stopping import StopFlag
 from orchestrator.store.store import Store
 from orchestrator.sweep.budget import Budget
 from orchestrator.sweep.events import OnEvent
-from orchestrator.sweep.sweep import Options, Sweep, SweepResult
+from orchestrator.sweep.options import Options
+from orchestrator.sweep.outcome import SweepResult
+from orchestrator.sweep.sweep import Sweep
 
 
 def run_sweep(

@@ -6,15 +6,14 @@ cannot publish.
 """
 
 import json
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from orchestrator.cluster.hardware import Devices, local_devices
+from orchestrator.cluster.hardware import local_devices
 from orchestrator.cluster.nodes import IN_A_ROW, NodeRecord, name_of
 from orchestrator.plan.order import Frontier, all_alike, seeds_first
 from orchestrator.plan.plan import PlannedRun
@@ -25,63 +24,14 @@ from orchestrator.store.home.attempts import Attempt
 from orchestrator.store.store import DamagedResultError, Store, StoredRun
 from orchestrator.sweep.budget import Budget
 from orchestrator.sweep.events import Event, Kind, OnEvent
+from orchestrator.sweep.options import Options
+from orchestrator.sweep.outcome import SweepResult
 from orchestrator.sweep.retries import RunRecord, decide, micro_batch_of
 from trainables.code import method_hash
 from trainables.config import RunSpec
 from trainables.history import Point
 
-
-@dataclass
-class SweepResult:
-    """What came of a sweep."""
-
-    planned: int
-    reused: int = 0
-    finished: int = 0
-    failed: dict[str, Failure] = field(default_factory=dict)
-    """By key."""
-    blocked: dict[str, str] = field(default_factory=dict)
-    """Runs that could not start: their key, and the key of the run that failed."""
-    updates_redone: int = 0
-    """Updates that were lost with a worker or a driver and done again, as far as they had been told of."""
-    avoided_nodes: list[str] = field(default_factory=list)
-    """Nodes on which one run after another failed."""
-    seconds: float = 0.0
-    interrupted: bool = False
-    stopped_by: int = signal.SIGINT
-    """The signal that interrupted it."""
-    within_budget: bool = True
-    """False if runs were left because the budget might not have sufficed for them."""
-    halted: str = ""
-    """Why nothing more was started, if workers have other code than the driver."""
-
-
-Order = Literal["seeds-first", "longest-first"]
 ALIKE = 2  # Runs of a method that fail for good in the same way, after which it is stopped.
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run a plan; changes no result."""
-
-    address: str = "local"
-    """Start Ray on this machine, or join this cluster."""
-    workers: int | None = None
-    """CPU slots on this machine; all cores by default."""
-    devices: Devices | None = None
-    """What runs are put on; those of this machine by default."""
-    retries: int = 2
-    """Further attempts after an error or a lost worker. Not counted: a preemption, and the loss of a
-    worker that had got further than the one lost before it."""
-    most_hours: float | None = None
-    """GPU-hours to spend, or hours of CPU slots where there are no GPUs; no limit by default."""
-    order: Order = "seeds-first"
-    """Every cell its first seed before any gets its second, or the longest path first whatever seed."""
-    keep_weights: bool = False
-    """Store the weights of fine-tunings too."""
-    checkpoint_seconds: float | None = None
-    """Between two checkpoints of a run; chosen by each from what one costs by default."""
-    report_seconds: float = 2.0
 
 
 @dataclass(frozen=True)

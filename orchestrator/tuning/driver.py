@@ -20,8 +20,9 @@ from orchestrator.store.home.attempts import Attempt
 from orchestrator.store.home.home import Home
 from orchestrator.store.store import Store, StoredRun
 from orchestrator.sweep.events import OnEvent
+from orchestrator.sweep.options import Options
 from orchestrator.sweep.start import run_on_ray
-from orchestrator.sweep.sweep import Options, Sweep
+from orchestrator.sweep.sweep import Sweep
 from orchestrator.tuning.ledger import SECONDS, Ledger
 from orchestrator.tuning.record import Record
 from orchestrator.tuning.search import Search

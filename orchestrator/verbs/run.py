@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.report.cells import Table
     from orchestrator.store.store import Store, StoredRun
     from orchestrator.store.sweeps.file import Description
-    from orchestrator.sweep.sweep import Options, SweepResult
+    from orchestrator.sweep.options import Options
+    from orchestrator.sweep.outcome import SweepResult
 
 GONE = "deleted for good in the meantime, with its artifacts; the same command trains it again"
 

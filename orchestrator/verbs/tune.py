@@ -14,7 +14,7 @@ from orchestrator.study.from_search import write_answer
 from orchestrator.study.selection import Filters
 from orchestrator.study.settings import set_layer
 from orchestrator.sweep.events import OnEvent
-from orchestrator.sweep.sweep import Options
+from orchestrator.sweep.options import Options
 from orchestrator.sweep.watch.notify import Watched
 from orchestrator.tuning.answer import Answer, answer_of
 from orchestrator.tuning.ledger import Ledger, failures_of_storage

@@ -8,7 +8,8 @@ from orchestrator.cluster.hardware import Devices
 from orchestrator.plan.plan import load_plan
 from orchestrator.store.home.home import open_home
 from orchestrator.store.store import REDONE, Store
-from orchestrator.sweep.sweep import Options, Sweep
+from orchestrator.sweep.options import Options
+from orchestrator.sweep.sweep import Sweep
 from orchestrator.verbs.run import ready_plan
 from tests.stored_runs import committed, fill
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from orchestrator.cluster.hardware import Devices
 from orchestrator.store.home.attempts import Attempt
 from orchestrator.store.store import StoredRun
-from orchestrator.sweep.sweep import Options
+from orchestrator.sweep.options import Options
 from orchestrator.tuning.driver import TuningSweep
 from orchestrator.tuning.ledger import Ledger, journal_of
 from orchestrator.tuning.record import Record
