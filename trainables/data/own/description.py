@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from trainables.bounds import Byte, ImagesOrNone, Level
+from trainables.bounds import Byte, ImagesOrNone, Level, Version
 from trainables.config import Augmentation, Frozen, Metric
 from trainables.data.errors import DatasetError, DatasetLayoutError
 from trainables.data.files.archive import is_archive
@@ -60,7 +60,7 @@ class ImportedDataset(Frozen):
     modality: Modality = "photograph"
     any_mask_size: bool = False
     """Whether masks may be smaller or larger than their image, if of the same shape."""
-    rules: int = 0
+    rules: Version = 0
     """`RULES` when it was imported; 0 in older descriptions."""
     told: Told | None = None
     """What all masks were told to be; None if the encoding was named."""
