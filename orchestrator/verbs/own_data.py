@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from trainables.data.own.describe import Description
 
 Say = Callable[[str], None]
+# What readers of a dataset of one's own load while it is told which files they are to read.
+READING = ("trainables.data.files.reading", "trainables.data.own.reading")
 
 
 class Files(NamedTuple):
@@ -67,7 +69,7 @@ def import_dataset(
     """
     if name in all_datasets():
         raise InputError(f"`{name}` is the name of a dataset of the paper; choose another")
-    with Readers(preparing.workers or cpu_cores()) as readers:
+    with Readers(preparing.workers or cpu_cores(), READING) as readers:
         return _imported(
             name, files, said, home, preparing=preparing, replace=replace, readers=readers, say=say
         )

@@ -25,8 +25,6 @@ from traceback import format_exc
 from types import TracebackType
 from typing import Any, Self
 
-NEEDED = ("trainables.data.files.reading", "trainables.data.own.reading")
-"""Modules that reading takes, and with them NumPy and Pillow."""
 IN_FLIGHT = 2  # Items per process that are asked for ahead of the one that is waited for.
 THREADS = Path("/proc/self/task")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # Of `mallopt`, in malloc.h.
@@ -79,19 +77,20 @@ class Readers:
 
     Args:
         workers: how many; with one, reading is left to the caller's own process.
+        needed: modules that reading will take, and with them NumPy and Pillow, to be loaded already.
     """
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self, workers: int, needed: Sequence[str] = ()) -> None:
+        self.workers, self._needed = workers, tuple(needed)
         self._readers: list[_Reader] = []
 
     def __enter__(self) -> Self:
         if self.workers > 1:
             how: Any = get_context("fork" if _alone() else "spawn")
-            _load()
+            _load(self._needed)
             for _ in range(self.workers):
                 ours, theirs = how.Pipe()
-                process = how.Process(target=_serve, args=(theirs,), daemon=True)
+                process = how.Process(target=_serve, args=(theirs, self._needed), daemon=True)
                 with _ours_first():
                     process.start()
                 theirs.close()
@@ -142,10 +141,10 @@ def _ready(readers: Sequence[_Reader]) -> list[_Reader]:
     return [each for each in readers if each.ours in answering]
 
 
-def _serve(theirs: Connection) -> None:
+def _serve(theirs: Connection, needed: Sequence[str]) -> None:
     """Answer what is asked through a pipe, until the end of this process."""
     _begin()
-    _load()
+    _load(needed)
     inbox: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
     # What is asked is taken in meanwhile, so that whoever asks never waits for what was asked before.
     Thread(target=_take_in, args=(theirs, inbox), daemon=True, name="take-in").start()
@@ -197,8 +196,8 @@ def _alone() -> bool:
     return False
 
 
-def _load() -> None:
-    for name in NEEDED:
+def _load(needed: Sequence[str]) -> None:
+    for name in needed:
         import_module(name)
     import_module("PIL.Image").preinit()
 
