@@ -54,10 +54,7 @@ def run_sweep(
             needed=datasets_of(plan.runs),
             compiled=ways_to_compile(run.spec for run in plan.runs),
         )
-    sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
-    sweep.result.within_budget = not sweep.out_of_budget
-    sweep.result.seconds = time.monotonic() - started
-    return sweep.result
+    return sweep.ended(started)
 
 
 def run_on_ray(
@@ -70,7 +67,7 @@ def run_on_ray(
     needed: Mapping[str, str],
     compiled: Collection[str] = (),
 ) -> None:
-    """Start or join Ray, run a sweep or a search on it.
+    """Start or join Ray, and run a sweep or a search on it.
 
     Args:
         name: of the experiment, as Ray's own views show it.

@@ -101,11 +101,6 @@ class Sweep:
         return self._options.address != "local"
 
     @property
-    def out_of_budget(self) -> bool:
-        """Whether the budget lets nothing start any more."""
-        return self._out_of_budget
-
-    @property
     def over(self) -> bool:
         """Whether nothing will be started any more."""
         if self._ends and not self._trials:
@@ -116,6 +111,17 @@ class Sweep:
     def _ends(self) -> bool:
         """Whether nothing is started any more, though there is more to do."""
         return self._out_of_budget or bool(self.result.halted)
+
+    def ended(self, started: float) -> SweepResult:
+        """Return what came of it, now that nothing runs any more.
+
+        Args:
+            started: when it began, by the monotonic clock, in seconds.
+        """
+        self.result.interrupted, self.result.stopped_by = self._stop.draining, self._stop.number
+        self.result.within_budget = not self._out_of_budget
+        self.result.seconds = time.monotonic() - started
+        return self.result
 
     def wanted(self) -> Iterator[RunSpec]:
         """Yield the specs of what runs, then of what could."""

@@ -290,9 +290,8 @@ def run_search(
     record.take_in(ledger)
     if not sweep.over:
         run_on_ray(sweep, store, "tune", options=options, stop=stop, needed={})
-    sweep.result.interrupted, sweep.result.stopped_by = stop.draining, stop.number
-    sweep.result.seconds = time.monotonic() - started
-    complete = not (stop.draining or sweep.result.halted)
+    came = sweep.ended(started)
+    complete = not (came.interrupted or came.halted)
     if complete:
         store.remove_folder(home.path / "tuning" / "states")
     record.end(complete=complete)
