@@ -17,6 +17,7 @@ BYTES_MAX = 2**53  # Whole numbers up to here survive as a float, which JSON rea
 MOST_UPDATES = 10**9  # A year at 30 updates a second; steps are int64 in MLflow's database.
 MOST_IMAGES = 10**8
 MOST_DRAWN = 10_000
+FEWEST_EVALUATED = 2  # Images of a target that training must leave: one to validate, one to test.
 LARGEST_SIDE = (
     16_384  # Pixels: an image of this side has 0.8 GB, and Arrow's offsets end at 2 GiB.
 )

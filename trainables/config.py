@@ -239,6 +239,11 @@ class ComputeConfig(Frozen):
     channels-last; elsewhere the same formula. Sums round otherwise, and dropout draws otherwise."""
 
     @property
+    def records_graphs(self) -> bool:
+        """Whether what is compiled is recorded as CUDA graphs."""
+        return self.compile == "reduce-overhead"
+
+    @property
     def contradiction(self) -> str | None:
         """What does not fit together, as a sentence; None if all does.
 
@@ -255,9 +260,8 @@ class ComputeConfig(Frozen):
         return None
 
 
-COMPILED = (
-    "fixed shapes"  # How `compile = true` compiles, in keys: until then it computed other bits.
-)
+# How `compile = true` compiles, in keys: until then it computed other bits.
+COMPILED = "fixed shapes"
 
 # Fields of `ComputeConfig` that came after keys had been given: left out of a key at their defaults.
 ADDED_TO_COMPUTE = (

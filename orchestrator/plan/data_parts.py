@@ -116,9 +116,8 @@ def _parts(
     contents = read_contents(data.folder) if data.folder else None
     if contents is None:
         return _expected(data, target, train_images)
-    from trainables.data.feeding.splits import (
-        split_target,  # NumPy, which a plan without data needs not.
-    )
+    # With NumPy, which a plan without data needs not.
+    from trainables.data.feeding.splits import split_target
 
     try:
         split = split_target(

@@ -13,6 +13,7 @@ from orchestrator.errors import InputError
 from orchestrator.plan.backbones import BACKBONES, Origin, checksum, find_weights, origin_of
 from orchestrator.study.settings import Layer, Settings, resolve
 from orchestrator.study.study import Study
+from trainables.bounds import FEWEST_EVALUATED
 from trainables.config import (
     AdmConfig,
     DatasetRef,
@@ -44,7 +45,6 @@ TAKE_FEWER = (
     "take fewer with --set fine_tuning.train_images and ledm.train_images, or have more images to train "
     "on (`import --train` names those that may be)"
 )
-FEWEST_EVALUATED = 2  # Images of a target that must be left: one to validate, one to test.
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,8 @@ def decide(
     if failure.kind == "out_of_memory" and current is not None and current > 1:
         return Decision(True, replace(_uncounted(known), micro_batch=(current + 1) // 2))
     if failure.kind == "error" and _same(record.cause, failure) and nodes != 1:
-        return Decision(
-            False, known
-        )  # Deterministic: a third attempt would end like the first two.
+        # Deterministic: a third attempt would end like the first two.
+        return Decision(False, known)
     return Decision(record.tries <= retries, known)
 
 

@@ -39,6 +39,13 @@ def copy(tmp_path):
     return tmp_path
 
 
+def write(folder, files):
+    """Write texts by name, one folder deep at most."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
 def test_each_source_is_hashed_as_sha256sum_would():
     content = (ROOT / "trainables/losses/hybrid.py").read_bytes()
     assert manifest()["losses/hybrid.py"] == hashlib.sha256(content).hexdigest()[:12]
@@ -127,9 +134,7 @@ def test_the_files_of_a_method_are_those_that_it_imports_from_beside_it(tmp_path
         "parts/inner.py": "",
         "unrelated.py": "import mine\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write(tmp_path, files)
     first = method_hash("mine:Class@12345678", tmp_path)
     assert first == method_hash("mine:Class", tmp_path)
     for name, text in files.items():
@@ -183,9 +188,7 @@ def test_relative_imports_of_a_package_are_part_of_it_and_what_it_imports_too(tm
         "parts/other.py": "",
         "helper.py": "",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write(tmp_path, files)
     first = method_hash("mine:Class", tmp_path)
     for name, text in files.items():
         (tmp_path / name).write_text(f"{text}# changed\n")

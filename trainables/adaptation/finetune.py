@@ -53,7 +53,7 @@ class FineTuning(Run):
             self.network,
             self.config.optimizer,
             fused=spec.compute.fused_adamw,
-            own_gradients=spec.compute.compile == "reduce-overhead",
+            own_gradients=spec.compute.records_graphs,
         )
         self._predict = segment_with(
             self.network,

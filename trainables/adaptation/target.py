@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.atomic_files import write_atomically
 from trainables.config import DatasetRef
-from trainables.data.feeding.batches import Levels, load_batch, load_levels
+from trainables.data.feeding.batches import Levels, load_levels, tensors_on
 from trainables.data.feeding.splits import split_target
 from trainables.data.store import ArrowDataset
 from trainables.evaluation import Predict, score, score_each, total
@@ -66,13 +66,7 @@ class Target:
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return images_BCHW in [-1, 1] and labels_BHW; targets are never augmented."""
-        return load_batch(
-            self.data,
-            indices,
-            image_size=self.ref.image_size,
-            augmentation="none",
-            seeds=None,
-        )
+        return tensors_on("cpu", *self.levels(indices))
 
     def levels(self, indices: NDArray[np.int64]) -> Levels:
         """Return the same batch as it is stored."""

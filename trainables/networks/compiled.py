@@ -56,7 +56,7 @@ class CompiledNetwork:
         trouble = why_not_compiled(compute.compile, gpu=device == "cuda")
         if trouble:
             raise CannotCompileError(trouble)
-        self._graphs = compute.compile == "reduce-overhead"
+        self._graphs = compute.records_graphs
         self._ask, self._sizes = sizes, frozenset[int]()
         self._as_it_is: Callable[[Tensor, Tensor], Tensor] = network
         _prepare(device, compute.threads)
@@ -80,7 +80,7 @@ def _options(compute: ComputeConfig) -> dict[str, Any]:
         # Its heuristic gives up channels-last for the whole network because of one layer of few outputs.
         "force_layout_optimization": True,
         "deterministic": compute.deterministic,
-        "triton.cudagraphs": compute.compile == "reduce-overhead",
+        "triton.cudagraphs": compute.records_graphs,
     }
 
 

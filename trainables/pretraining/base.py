@@ -47,7 +47,7 @@ class Pretraining(Run):
             self.config.optimizer,
             ema=self.config.ema,
             fused=spec.compute.fused_adamw,
-            own_gradients=spec.compute.compile == "reduce-overhead",
+            own_gradients=spec.compute.records_graphs,
         )
         self._losses = Losses(self)
         self._batches = ReadAhead(self._batch, end=self.config.updates, ahead=self.beside)

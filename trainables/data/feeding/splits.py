@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainables.bounds import FEWEST_EVALUATED
 from trainables.keys import derive_seed
 
 
@@ -38,7 +39,7 @@ def split_target(
         rest = [i for i in shuffled if official_split[i] == "test"]
     else:
         rest = candidates[train_images:]
-    if len(train) < train_images or len(rest) < 2:
+    if len(train) < train_images or len(rest) < FEWEST_EVALUATED:
         raise ValueError(
             f"{train_images} training images and at least one each to validate and test are "
             f"needed, but {len(train)} can be trained on and {len(rest)} are left"

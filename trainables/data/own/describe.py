@@ -47,10 +47,8 @@ from trainables.data.releases.release import walk
 from trainables.data.releases.sources import opened_root, told_where
 
 READERS = 4  # Threads; decoding releases the interpreter.
-FEWEST, FIRST = (
-    8,
-    64,
-)  # Masks from which it is told how all are coded: one of `SHARE`, within these.
+# Masks from which it is told how all are coded: one of `SHARE`, within these.
+FEWEST, FIRST = 8, 64
 SHARE = 32
 MOST_COMPARED = 200  # Files that stand alone.
 DEPTHS = (8, 10, 12, 14, 16)  # Bits of the converters that fill files of 16 bits.

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from trainables.bounds import FEWEST_EVALUATED
 from trainables.config import Augmentation, Metric
 from trainables.data.errors import DatasetError
 from trainables.data.info import IGNORED
@@ -14,7 +15,6 @@ from trainables.data.own.description import ImportedDataset, Modality
 from trainables.data.own.pairing import plain
 
 FEWEST_TRAINED = 2  # Batch normalisation cannot be trained on one image.
-FEWEST_EVALUATED = 2
 
 
 class Said(NamedTuple):
