@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from recording import asked, keep
 
 from trainables.data.datasets import all_datasets
-from trainables.data.feeding.batches import MOST_CROPPED, load_batch
+from trainables.data.feeding.batches import MOST_CROPPED, load_levels, tensors_on
 from trainables.data.files.images import resize_image
 from trainables.data.info import Sample
 from trainables.data.store import ArrowDataset, write_dataset
@@ -90,9 +90,10 @@ def seconds_per_batch(grey_SS: NDArray[np.uint8]) -> float:
         data = ArrowDataset.open(place, fingerprint=prepared.fingerprint)
         for _ in range(REPEATED):
             started = time.monotonic()
-            load_batch(
+            levels = load_levels(
                 data, range(BATCH), image_size=SIDE, augmentation="border_crop", seeds=range(BATCH)
             )
+            tensors_on("cpu", *levels)
             times.append(time.monotonic() - started)
     return min(times)
 

@@ -92,7 +92,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch  # noqa: F401 - to know its share
 
     torch_imported = private()
-    from trainables.data.feeding.batches import load_batch
+    from trainables.data.feeding.batches import load_levels, tensors_on
     from trainables.data.prepared import read_prepared
     from trainables.data.store import ArrowDataset
 
@@ -105,7 +105,10 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     for number in range(arguments.batches):
         indices = draw.integers(0, len(data), BATCH)
         seeds = [number * BATCH + i for i in range(BATCH)]
-        load_batch(data, indices, image_size=arguments.side, augmentation="flips", seeds=seeds)
+        levels = load_levels(
+            data, indices, image_size=arguments.side, augmentation="flips", seeds=seeds
+        )
+        tensors_on("cpu", *levels)
         most = max(most, private())
     reading = (time.monotonic() - started) / arguments.batches
     updating = seconds_per_update()

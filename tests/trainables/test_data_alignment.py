@@ -14,7 +14,7 @@ from PIL import Image
 
 from trainables.data.datasets import all_datasets
 from trainables.data.datasets.celebamask_hq import PARTS
-from trainables.data.feeding.batches import augment, load_batch
+from trainables.data.feeding.batches import augment, load_levels
 from trainables.data.files.images import resize_image, resize_labels
 from trainables.data.own.describe import describe
 from trainables.data.own.imported import info_of
@@ -197,7 +197,7 @@ def test_batches_take_labels_where_the_dataset_says(tmp_path):
         assert data.labels_at == found.labels_at == at
         opened[at] = data
     for at, data in opened.items():
-        _, labels = load_batch(data, [0], image_size=24, augmentation="none", seeds=None)
+        _, labels = load_levels(data, [0], image_size=24, augmentation="none", seeds=None)
         expected = resize_labels(data.labels([0])[0], 24, at=at)
         np.testing.assert_array_equal(labels[0].numpy(), expected)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainables.data.datasets import all_datasets
-from trainables.data.feeding.batches import augment, load_batch, looked_up, tensors_on
+from trainables.data.feeding.batches import augment, load_levels, looked_up, tensors_on
 from trainables.data.info import Sample
 from trainables.data.store import ArrowDataset, write_dataset
 
@@ -30,7 +30,10 @@ def data(tmp_path):
 
 
 def load(data, indices, augmentation="none", seeds=None, image_size=SIDE):
-    return load_batch(data, indices, image_size=image_size, augmentation=augmentation, seeds=seeds)
+    levels = load_levels(
+        data, indices, image_size=image_size, augmentation=augmentation, seeds=seeds
+    )
+    return tensors_on("cpu", *levels)
 
 
 def test_levels_become_minus_one_to_one(tmp_path):

@@ -29,27 +29,6 @@ Levels = tuple[Tensor, Tensor]
 """images_BHWC and labels_BHW as they are stored, uint8."""
 
 
-def load_batch(
-    dataset: ArrowDataset,
-    indices: Sequence[int] | NDArray[np.int64],
-    *,
-    image_size: int,
-    augmentation: Augmentation,
-    seeds: Sequence[int] | None,
-) -> tuple[Tensor, Tensor]:
-    """Return images_BCHW, float32, and labels_BHW, int64, of `image_size` pixels a side.
-
-    Args:
-        augmentation: `flips` mirrors left-right and up-down, each with probability one half;
-            `border_crop` moves each border inwards by up to 5 % of the side and resizes.
-        seeds: one per index; None does not augment, whatever `augmentation` says.
-    """
-    levels = load_levels(
-        dataset, indices, image_size=image_size, augmentation=augmentation, seeds=seeds
-    )
-    return tensors_on("cpu", *levels)
-
-
 def load_levels(
     dataset: ArrowDataset,
     indices: Sequence[int] | NDArray[np.int64],
@@ -58,7 +37,13 @@ def load_levels(
     augmentation: Augmentation,
     seeds: Sequence[int] | None,
 ) -> Levels:
-    """Return the same batch in a fifth of the bytes: what `tensors_on` converts."""
+    """Return a batch of `image_size` pixels a side as it is stored, which `tensors_on` makes tensors of.
+
+    Args:
+        augmentation: `flips` mirrors left-right and up-down, each with probability one half;
+            `border_crop` moves each border inwards by up to 5 % of the side and resizes.
+        seeds: one per index; None does not augment, whatever `augmentation` says.
+    """
     images_BSSC, labels_BSS = dataset.images(indices), dataset.labels(indices)
     if seeds is not None and augmentation != "none":
         draws = [np.random.default_rng(seed) for seed in seeds]
